@@ -1,0 +1,133 @@
+//! All that can happen to an instance, in the past tense.
+
+use crate::{Exit, Generation, Role};
+
+/// Something that happened outside the policy.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Event {
+    /// The supervisor is set up: begin.
+    Started,
+    /// A signal was sent to the supervisor (signal(7) number).
+    Signalled(u8),
+    /// `supervisor stop`, or whatever else asks for an orderly end.
+    StopRequested,
+    /// A spawn succeeded.
+    Spawned {
+        /// Which process.
+        role: Role,
+        /// Its process id.
+        pid: i32,
+    },
+    /// A spawn failed.
+    SpawnFailed {
+        /// Which process.
+        role: Role,
+        /// Why.
+        failure: SpawnFailure,
+    },
+    /// A child was reaped.
+    Exited {
+        /// Which process.
+        role: Role,
+        /// Its process id: an exit is about one process, never about a role.
+        pid: i32,
+        /// How it ended.
+        exit: Exit,
+    },
+    /// The worker was probed.
+    WorkerProbed {
+        /// Which spawn of the worker.
+        generation: Generation,
+        /// What it answered.
+        report: ProbeReport,
+    },
+    /// The agent was asked about the cluster.
+    AgentProbed {
+        /// Which spawn of the agent.
+        generation: Generation,
+        /// What it answered.
+        report: AgentReport,
+    },
+    /// The one catalog request in flight was answered, or gave up waiting.
+    CatalogReplied {
+        /// Which spawn of the agent it was sent to.
+        generation: Generation,
+        /// What came of it.
+        outcome: Result<(), Failure>,
+    },
+    /// A deadline has passed. Carries nothing: deciding always looks at the time.
+    DeadlineReached,
+}
+
+/// Why a process could not be spawned.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum SpawnFailure {
+    /// No such program.
+    NotFound,
+    /// It is there and may not be executed.
+    NotExecutable,
+    /// Anything else, in the operating system's words.
+    Other(String),
+}
+
+impl SpawnFailure {
+    /// The exit status that stands for it: 127 not found, 126 not executable (POSIX.1-2017, Shell Command Language, 2.8.2).
+    pub fn exit(&self) -> Exit {
+        match self {
+            Self::NotFound => Exit::Status(127),
+            Self::NotExecutable | Self::Other(_) => Exit::Status(126),
+        }
+    }
+}
+
+/// One probe of the worker.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ProbeReport {
+    /// The verdict.
+    pub outcome: ProbeOutcome,
+    /// One line for people: the answer's status, or why there was none.
+    pub note: String,
+}
+
+/// The verdict of one probe.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum ProbeOutcome {
+    /// It is well (2xx).
+    Passing,
+    /// It is degraded, and still wants requests (429).
+    Warning,
+    /// It says itself that it cannot serve (any other status): believed at once.
+    Critical,
+    /// It did not answer: believed after the failure threshold, since one slow answer is no illness.
+    Silent,
+}
+
+/// What the agent says of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum AgentReport {
+    /// A leader is known and the agent's own node is in the catalog.
+    Ready {
+        /// The leader's address.
+        leader: String,
+    },
+    /// Not yet, or no longer, and why.
+    NotReady(String),
+}
+
+/// Why a catalog request failed.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Failure {
+    /// The agent answered no: what it is believed to hold may be untrue.
+    Refused(String),
+    /// No answer in time, or no connection: nothing is known.
+    Unanswered(String),
+}
+
+impl Failure {
+    /// The reason, for people.
+    pub fn reason(&self) -> &str {
+        match self {
+            Self::Refused(reason) | Self::Unanswered(reason) => reason,
+        }
+    }
+}

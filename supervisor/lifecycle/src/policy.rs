@@ -1,0 +1,89 @@
+//! The timings and limits that the policy works with. Validated where the configuration is read; not checked here.
+
+use std::time::Duration;
+
+use crate::backoff::Backoff;
+
+/// Timings and limits of one instance.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Policy {
+    /// Whether there is a Consul agent, and so a catalog entry. Without one the supervisor is a plain init.
+    pub agent: bool,
+    /// Whether the worker is probed. Without probes it counts as ready once it runs.
+    pub probe: bool,
+    /// How many probes in a row must stay unanswered before the worker counts as failed.
+    pub failure_threshold: u32,
+    /// When and how often the worker is started again.
+    pub worker_restart: RestartPolicy,
+    /// When and how often the agent is started again.
+    pub agent_restart: RestartPolicy,
+    /// How soon a failed catalog request is tried again.
+    pub catalog_retry: Backoff,
+    /// How often the TTL check is pushed when nothing changes.
+    pub heartbeat: Duration,
+    /// Give up if the instance has not been passing by then.
+    pub start_timeout: Option<Duration>,
+    /// The parts of the stop timeout.
+    pub stop: StopBudget,
+}
+
+/// When and how often a process is started again.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct RestartPolicy {
+    /// After which exits.
+    pub when: RestartWhen,
+    /// The delay before each attempt.
+    pub backoff: Backoff,
+    /// A run this long was a good one: the delay starts over.
+    pub stable_after: Duration,
+    /// How many restarts within `window` are allowed.
+    pub limit: u32,
+    /// The window of `limit`.
+    pub window: Duration,
+}
+
+/// After which exits a process is started again.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum RestartWhen {
+    /// After every exit.
+    Always,
+    /// After an exit other than status 0.
+    OnFailure,
+    /// Never: the first exit ends the instance.
+    Never,
+}
+
+/// The stop timeout, divided among the steps of the stop ladder. Each part is a limit and not a wait: what a step leaves
+/// over goes to the steps after it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct StopBudget {
+    /// To tell the catalog that the instance is critical.
+    pub out_of_rotation: Duration,
+    /// How long the worker goes on serving after that, for clients that do not know yet. The only part that is waited out.
+    pub drain_window: Duration,
+    /// To remove the entry and see it gone at a server.
+    pub deregister: Duration,
+    /// For the worker to finish the requests in flight after TERM; then KILL.
+    pub worker_grace: Duration,
+    /// For the agent to leave the cluster after TERM; then KILL.
+    pub agent_leave: Duration,
+    /// After each KILL, for the kernel to hand over the dead. A process stuck in the kernel (a GPU driver, say) is left behind.
+    pub reap: Duration,
+}
+
+impl StopBudget {
+    /// All parts together: never more than the stop timeout.
+    pub fn total(&self) -> Duration {
+        self.until_worker_reaped() + self.agent_leave + self.reap
+    }
+
+    /// From the request to stop until the worker gets KILL.
+    pub fn until_worker_killed(&self) -> Duration {
+        self.out_of_rotation + self.drain_window + self.deregister + self.worker_grace
+    }
+
+    /// From the request to stop until a killed worker is given up on.
+    pub fn until_worker_reaped(&self) -> Duration {
+        self.until_worker_killed() + self.reap
+    }
+}
