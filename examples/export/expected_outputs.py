@@ -1,0 +1,108 @@
+#!/usr/bin/env python3
+"""Writes what Python says: the outputs that the tests of `model-runtime` compare with.
+
+    python expected_outputs.py [--out model-runtime/tests/expected/ner.json]
+
+Each text goes through transformers' own token-classification pipeline with each of its five aggregation strategies, on
+the untraced model. The texts are chosen where implementations differ: characters of several bytes, emoji of several code
+points, combining marks, words split into pieces, words the tokenizer drops, nothing at all, more than fits.
+Offsets count characters (code points), as Python's strings do.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+import torch
+from transformers import AutoTokenizer, pipeline
+from transformers.utils import logging as transformers_logging
+
+import rampart
+
+REPOSITORY = Path(__file__).resolve().parents[2]
+
+STRATEGIES = ["none", "simple", "first", "average", "max"]
+
+TEXTS = [
+    # Plain sentences with each common kind of entity.
+    "My name is Alex Rivera and my SSN is 472-81-0094.",
+    "Please call Zoë Saldaña at +1 (415) 555-0134 or write to zoe.s@example.com before Friday.",
+    "Herr Jürgen Müller wohnt in der Lindenstraße 12, 10115 Berlin.",
+    "I live at 1600 Amphitheatre Parkway, Apt. 4B, Mountain View, CA 94043.",
+    "Wire it to IBAN DE89 3704 0044 0532 0130 00, routing 021000021, for Maria-José O'Neill.",
+    "passport C01X00T47, driver's licence D1234567, see https://example.org/users/jane.doe?id=7",
+    "Nothing to see here, the weather is fine.",
+    # Words that the tokenizer splits, joined and apostrophised names.
+    "Zoë",
+    "Zoë, Chloë and Anaïs met Siobhán Ní Dhomhnaill-Krzyżanowska.",
+    "JEAN-PIERRE D'ARCY-SMYTHE <jp.darcy@mail.example.co.uk>",
+    # Combining marks: the same names in decomposed form (e + U+0308), marks stacked on one letter.
+    "Zoe\u0308 and Andre\u0301 Nu\u0303n\u0303ez",
+    "a\u0301\u0308\u0323 Tom\u0301 Smith",
+    # Other scripts; Chinese characters are words of their own, Hangul is decomposed into several pieces.
+    "我叫王小明，电话是 138-0013-8000，住在北京市朝阳区。",
+    "田中太郎さんのメールは taro@example.jp です。",
+    "김철수 씨의 전화번호는 010-1234-5678 입니다.",
+    "Меня зовут Иван Петров, мой адрес: ул. Ленина, 5, Москва.",
+    "اسمي محمد علي وأعيش في القاهرة.",
+    # Emoji outside the basic plane: skin tone, family joined by ZWJ, flags, variation selector, keycap.
+    "👋🏽 I'm Priya Sharma 👩‍👩‍👧‍👦 from Mumbai 🇮🇳 call 📞 +91 98765 43210 ❤️ 1️⃣",
+    "👩‍💻John👨‍🚀Smith🏳️‍🌈",
+    # White space and characters the tokenizer drops: tabs, line ends, no-break, zero-width, control, replacement.
+    "\tJane\u00a0Doe\r\n  jane@example.com\u200b\u0000\ufffd  ",
+    "ﬁrst name: ﬂorian, ½ of №5 ﷺ",
+    # Long: a word over the tokenizer's 100 characters becomes one unknown piece.
+    "Contact " + "x" * 120 + " Miller at 555-0199.",
+    # Empty or nearly so.
+    "",
+    " ",
+    ".",
+    "\u200b",
+    "a",
+    # Repeats, so that neighbours of one kind are told apart or joined.
+    "Anna Anna Anna Smith Smith, Berlin Berlin, Paris",
+    # Long but within the model's 512 tokens.
+    "On Monday Dr. Emily Zhang (emily.zhang@clinic.example, 212-555-0147) saw Robert Ōkubo of 77 Massachusetts Ave, "
+    "Cambridge, MA 02139; on Tuesday she wrote to Łukasz Żółć in Kraków. " * 6,
+]
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, default=REPOSITORY / "model-runtime" / "tests" / "expected" / "ner.json")
+    arguments = parser.parse_args()
+    transformers_logging.set_verbosity_error()
+    # One thread, so that sums come in the same order wherever this runs.
+    torch.set_num_threads(1)
+    try:
+        model, tokenizer = rampart.load(), AutoTokenizer.from_pretrained(rampart.directory())
+    except rampart.ModelNotFound as error:
+        print(f"expected_outputs: {error}", file=sys.stderr)
+        return 1
+    classify = pipeline("token-classification", model=model, tokenizer=tokenizer, device="cpu")
+    cases = [
+        {"text": text, "aggregation_strategy": strategy, "entities": [plain(entity) for entity in found]}
+        for text in TEXTS
+        for strategy in STRATEGIES
+        for found in [classify(text, aggregation_strategy=strategy)]
+    ]
+    arguments.out.parent.mkdir(parents=True, exist_ok=True)
+    lines = ",\n".join(json.dumps(case, ensure_ascii=True) for case in cases)
+    arguments.out.write_text(f"[\n{lines}\n]\n")
+    print(f"wrote {arguments.out}: {len(TEXTS)} texts x {len(STRATEGIES)} strategies, "
+          f"{sum(len(case['entities']) for case in cases)} entities")
+    return 0
+
+
+def plain(entity: dict) -> dict:
+    """The fields that go over the wire; numpy's numbers as Python's, the score to the six digits fp32 holds."""
+    names = ("entity", "entity_group", "score", "index", "word", "start", "end")
+    kept = {name: entity[name] for name in names if name in entity}
+    return kept | {"score": round(float(kept["score"]), 6)}
+
+
+if __name__ == "__main__":
+    sys.exit(main())

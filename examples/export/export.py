@@ -1,0 +1,222 @@
+#!/usr/bin/env python3
+"""Writes a model directory that `model-runtime serve --model DIR` can load.
+
+    python export.py --out DIR                                        the NER model of the demonstration
+    python export.py --hf DIR --task token-classification --out DIR   a local Hugging Face model directory
+
+A model directory holds model.pt (TorchScript), tokenizer.json, config.json, runtime.toml, and the licence. The trace is
+made from one shape and must hold for all, so before anything is written it is compared with the untraced model on
+other batch sizes and lengths, with and without padding; the NER model also with ONNX Runtime on the original file. A difference
+ends the export with status 1 and leaves no directory behind.
+
+TorchScript is called deprecated from torch 2.11 on. It is what libtorch 2.6 loads without Python, hence used here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import inspect
+import json
+import shutil
+import sys
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import AutoModelForTokenClassification, AutoTokenizer, PreTrainedTokenizerFast
+from transformers.utils import logging as transformers_logging
+
+import rampart
+
+# Against ONNX Runtime, which computes the four-bit product in another order; 4 decimals of a logit are below any score shown.
+ONNX_TOLERANCE = 1e-3
+# Traced against untraced: the same operators, so only the order of sums may differ.
+TRACE_TOLERANCE = 1e-4
+
+SAMPLES = [
+    "Please call Zoë Saldaña at +1 (415) 555-0134 or write to zoe.s@example.com before Friday.",
+    "ok",
+    "Herr Jürgen Müller wohnt in der Lindenstraße 12, 10115 Berlin.",
+    "My SSN is 472-81-0094 and I live at 1600 Amphitheatre Parkway, Mountain View, CA 94043. " * 6,
+]
+
+
+class ExportFailed(Exception):
+    """Nothing was written; the text says what is wrong and what to do."""
+
+
+@dataclass
+class Source:
+    """A model to export, and what its directory must say about it."""
+
+    model: torch.nn.Module
+    tokenizer: PreTrainedTokenizerFast
+    name: str
+    version: str = ""
+    license: str = ""
+    attribution: str = ""
+    license_file: Path | None = None
+
+
+class Logits(torch.nn.Module):
+    """The model as a function of plain tensors to a plain tensor: what a TorchScript caller can use."""
+
+    def __init__(self, model: torch.nn.Module, inputs: list[str]):
+        super().__init__()
+        self.model, self.inputs = model, inputs
+
+    def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
+        return self.model(**dict(zip(self.inputs, tensors)), return_dict=True).logits
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", type=Path, required=True, help="the directory to write; replaced when it exists")
+    parser.add_argument("--hf", type=Path, help="a local Hugging Face model directory instead of the NER model")
+    parser.add_argument("--task", choices=["token-classification"], default="token-classification")
+    arguments = parser.parse_args()
+    transformers_logging.set_verbosity_error()  # it warns about losses, which only training has
+    try:
+        export(load_local(arguments.hf) if arguments.hf else load_rampart(), arguments.task, arguments.out)
+    except (ExportFailed, rampart.ModelNotFound, OSError) as error:
+        print(f"export: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def load_rampart() -> Source:
+    files = rampart.directory()
+    source = Source(
+        rampart.load(),
+        AutoTokenizer.from_pretrained(files),
+        rampart.NAME,
+        rampart.VERSION,
+        rampart.LICENSE,
+        rampart.ATTRIBUTION,
+        files / "LICENSE",
+    )
+    compare_with_onnxruntime(source, files / "onnx" / "model_q4.onnx")
+    return source
+
+
+def load_local(directory: Path) -> Source:
+    if not (directory / "config.json").is_file():
+        raise ExportFailed(f"{directory} holds no config.json; --hf takes a local Hugging Face model directory")
+    # Eager attention: the fused one picks its path while tracing, from the one shape it sees.
+    model = AutoModelForTokenClassification.from_pretrained(directory, attn_implementation="eager", local_files_only=True)
+    tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
+    if not tokenizer.is_fast:
+        raise ExportFailed(f"{directory} has no fast tokenizer, so no tokenizer.json can be written")
+    licenses = [directory / name for name in ("LICENSE", "LICENSE.txt", "LICENSE.md") if (directory / name).is_file()]
+    return Source(model.float().eval(), tokenizer, directory.resolve().name, license_file=next(iter(licenses), None))
+
+
+def export(source: Source, task: str, out: Path) -> None:
+    inputs = model_inputs(source)
+    print(f"tracing {source.name} ({sum(p.numel() for p in source.model.parameters()) / 1e6:.1f} M parameters, inputs {inputs})")
+    traced = trace(source, inputs)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    # Written beside and moved in one step: an interrupted export never leaves half a model where one is expected.
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
+        new = Path(scratch) / "new"
+        new.mkdir()
+        torch.jit.save(traced, new / "model.pt")
+        tokenizer = source.tokenizer.backend_tokenizer
+        # Calling the tokenizer above left its padding and truncation switched on in it; the runtime decides these itself.
+        tokenizer.no_padding()
+        tokenizer.no_truncation()
+        tokenizer.save(str(new / "tokenizer.json"))
+        source.model.config.save_pretrained(new)
+        (new / "runtime.toml").write_text(runtime_toml(source, task, inputs))
+        if source.license_file:
+            shutil.copyfile(source.license_file, new / "LICENSE")
+        if source.attribution:
+            (new / "ATTRIBUTION").write_text(source.attribution + "\n")
+        if out.exists():
+            out.rename(Path(scratch) / "old")
+        new.rename(out)
+    print(f"wrote {out} ({sum(f.stat().st_size for f in out.iterdir()) / 1e6:.0f} MB)")
+
+
+def model_inputs(source: Source) -> list[str]:
+    """The tensors this model takes, in the order of its forward function."""
+    accepted = inspect.signature(source.model.forward).parameters
+    return [name for name in accepted if name in source.tokenizer.model_input_names]
+
+
+def max_length(source: Source) -> int:
+    """The longest input in tokens, the special ones included."""
+    config = source.model.config
+    # The RoBERTa family numbers positions from the padding id on, so that many fewer can be used.
+    offset = config.pad_token_id + 1 if "roberta" in config.model_type else 0
+    return min(config.max_position_embeddings - offset, source.tokenizer.model_max_length)
+
+
+def runtime_toml(source: Source, task: str, inputs: list[str]) -> str:
+    lines = [
+        f"task = {json.dumps(task)}",
+        f"inputs = {json.dumps(inputs)}",
+        f"max_seq_length = {max_length(source)}",
+        'aggregation = "first"',
+        "",
+        "[model]",
+    ]
+    facts = {"name": source.name, "version": source.version, "license": source.license, "attribution": source.attribution}
+    # A JSON string without characters outside ASCII is a TOML basic string too.
+    lines += [f"{key} = {json.dumps(value)}" for key, value in facts.items() if value]
+    return "\n".join(lines) + "\n"
+
+
+@torch.inference_mode()
+def trace(source: Source, inputs: list[str]) -> torch.jit.ScriptModule:
+    """The TorchScript module, compared with the model on shapes that were not traced."""
+    plain = Logits(source.model, inputs).eval()
+    traced = torch.jit.trace(plain, encode(source, SAMPLES[:2], inputs), check_trace=False)
+    batches = [SAMPLES[:1], SAMPLES[1:2], SAMPLES[:3], SAMPLES, [SAMPLES[3] * 6] * 2]
+    for texts in batches:
+        tensors = encode(source, texts, inputs)
+        difference = (traced(*tensors) - plain(*tensors)).abs().max().item()
+        print(f"  traced = untraced at {list(tensors[0].shape)}: {difference:.1e}")
+        if not difference <= TRACE_TOLERANCE:
+            raise ExportFailed(f"the trace differs by {difference:.1e} at shape {list(tensors[0].shape)}; it is not dynamic")
+    difference = max(padding_difference(source, traced, text, inputs) for text in SAMPLES[:3])
+    print(f"  alone = padded in a batch: {difference:.1e}")
+    if not difference <= TRACE_TOLERANCE:
+        raise ExportFailed(f"padding changes the result by {difference:.1e}; the attention mask is not honoured")
+    return traced
+
+
+def encode(source: Source, texts: list[str], inputs: list[str]) -> tuple[torch.Tensor, ...]:
+    encoded = source.tokenizer(texts, padding=True, truncation=True, max_length=max_length(source), return_tensors="pt")
+    return tuple(encoded[name] for name in inputs)
+
+
+def padding_difference(source: Source, traced: torch.jit.ScriptModule, text: str, inputs: list[str]) -> float:
+    alone = traced(*encode(source, [text], inputs))
+    batch = traced(*encode(source, [text, SAMPLES[3]], inputs))
+    return (batch[0, : alone.shape[1]] - alone[0]).abs().max().item()
+
+
+@torch.inference_mode()
+def compare_with_onnxruntime(source: Source, onnx_file: Path) -> None:
+    """The expanded weights give what the original file gives in the program it was made for."""
+    import onnxruntime  # not needed for --hf
+
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3  # it warns about the machine's hardware, not about the model
+    session = onnxruntime.InferenceSession(str(onnx_file), options, providers=["CPUExecutionProvider"])
+    inputs = [value.name for value in session.get_inputs()]
+    plain = Logits(source.model, inputs)
+    for text in SAMPLES:
+        tensors = encode(source, [text], inputs)
+        (expected,) = session.run(None, {name: tensor.numpy() for name, tensor in zip(inputs, tensors)})
+        difference = float(np.abs(plain(*tensors).numpy() - expected).max())
+        print(f"  expanded = ONNX Runtime at {list(tensors[0].shape)}: {difference:.1e}")
+        if not difference <= ONNX_TOLERANCE:
+            raise ExportFailed(f"the expanded weights differ from ONNX Runtime by {difference:.1e} (allowed {ONNX_TOLERANCE})")
+
+
+if __name__ == "__main__":
+    sys.exit(main())
