@@ -1,0 +1,77 @@
+//! A worker that dies, an agent that dies.
+
+use std::time::Duration;
+
+use pilotlight_containers::{Plan, Sighting, post};
+
+use crate::{PATIENCE, REQUEST, Scene, note};
+
+/// Far below the ten seconds of the check's interval, far above the milliseconds it takes: the machine may be busy.
+const AT_ONCE: Duration = Duration::from_secs(1);
+
+#[test]
+fn a_killed_worker_leaves_rotation_at_once_and_comes_back() {
+    let scene = Scene::new("ner");
+    let instance = scene.passing(&Plan::new("instance", "ner").unwrap());
+
+    for round in 1..=3 {
+        let killed = instance.kill("model-runtime").unwrap();
+        let out = scene.watch.first(killed, AT_ONCE, "out of passing", |seen| !seen.has_passing()).unwrap();
+        note(&format!("{round}. worker killed → out of passing"), out.at.duration_since(killed).unwrap());
+        assert!(!out.is_empty(), "it stays in the catalog while the worker is restarted");
+        let back = scene.watch.first(out.at, PATIENCE, "passing again", Sighting::has_passing).unwrap();
+        note(&format!("{round}. worker killed → passing again"), back.at.duration_since(killed).unwrap());
+        // In rotation means: it really answers.
+        let reply = post(&instance.worker(), "/predict", REQUEST, PATIENCE).unwrap();
+        assert_eq!(reply.status, 200, "{}", reply.body);
+    }
+    assert_eq!(instance.container().inspect("{{.RestartCount}} {{.State.Running}}").unwrap(), "0 true");
+}
+
+#[test]
+fn a_killed_agent_comes_back_and_the_entry_stays_true() {
+    let scene = Scene::new("ner");
+    let instance = scene.passing(&Plan::new("instance", "ner").unwrap());
+    let before = instance.pids("consul").unwrap();
+
+    let killed = instance.kill("consul").unwrap();
+    wait_for_new_agent(&instance, &before);
+    let passing = scene.watch.first(killed, PATIENCE, "passing", Sighting::has_passing).unwrap();
+    assert_eq!(passing.entries.len(), 1, "no second entry: {:?}", passing.entries);
+
+    // The new agent speaks for the instance: what happens to the worker is in the catalog at once.
+    wait_until_status_is_passing(&instance);
+    let killed = instance.kill("model-runtime").unwrap();
+    let out = scene.watch.first(killed, AT_ONCE, "out of passing", |seen| !seen.has_passing()).unwrap();
+    note("after the agent's restart: worker killed → out of passing", out.at.duration_since(killed).unwrap());
+    scene.watch.first(out.at, PATIENCE, "passing again", Sighting::has_passing).unwrap();
+
+    // And takes its leave for it.
+    let stopped = instance.stop().unwrap();
+    let gone = scene.watch.first(stopped.asked_at, PATIENCE, "gone", Sighting::is_empty).unwrap();
+    assert!(gone.at < stopped.exited_at, "the entry outlived the container");
+}
+
+fn wait_for_new_agent(instance: &pilotlight_containers::Instance, before: &[u32]) {
+    let give_up_at = std::time::Instant::now() + PATIENCE;
+    loop {
+        let now = instance.pids("consul").unwrap();
+        if now.len() == 1 && now != before {
+            return;
+        }
+        assert!(std::time::Instant::now() < give_up_at, "no new agent: was {before:?}, is {now:?}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn wait_until_status_is_passing(instance: &pilotlight_containers::Instance) {
+    let give_up_at = std::time::Instant::now() + PATIENCE;
+    loop {
+        let (status, text) = instance.container().exec(&["supervisor", "status"]).unwrap();
+        if status == 0 {
+            return;
+        }
+        assert!(std::time::Instant::now() < give_up_at, "not passing: {text}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+}
