@@ -87,7 +87,9 @@ impl Stage {
     /// When there is something to do again without any event.
     pub fn next_deadline(&self) -> Option<Moment> {
         match self {
-            Self::OutOfRotation { until } | Self::Draining { until } | Self::Deregistering { until } => Some(*until),
+            Self::OutOfRotation { until } | Self::Draining { until } | Self::Deregistering { until } => {
+                Some(*until)
+            }
             Self::StoppingWorker | Self::StoppingAgent | Self::Stopped => None,
         }
     }

@@ -70,9 +70,11 @@ impl Instance {
             Event::Started => self.started = true,
             Event::Signalled(number) => match signal::meaning(number) {
                 Meaning::Stop => self.stop(now, StopReason::Signal(number)),
-                Meaning::Forward => commands.extend(
-                    self.worker.pid().map(|pid| Command::Signal { role: Role::Worker, pid, signal: number }),
-                ),
+                Meaning::Forward => commands.extend(self.worker.pid().map(|pid| Command::Signal {
+                    role: Role::Worker,
+                    pid,
+                    signal: number,
+                })),
                 Meaning::Ignore => {}
             },
             Event::StopRequested => self.stop(now, StopReason::Requested),
@@ -99,7 +101,12 @@ impl Instance {
             }
             Event::CatalogReplied { generation, outcome } => {
                 if generation == self.agent.generation() && self.agent.pid().is_some() {
-                    self.registration.replied(now, outcome, self.policy.heartbeat, &self.policy.catalog_retry);
+                    self.registration.replied(
+                        now,
+                        outcome,
+                        self.policy.heartbeat,
+                        &self.policy.catalog_retry,
+                    );
                 } else {
                     self.registration.replied_by_earlier_agent();
                 }
@@ -134,8 +141,8 @@ impl Instance {
             }
             Role::Worker => {
                 self.health = Health::default();
-                self.worker_ended_on_request =
-                    matches!(self.worker.state(), Process::Stopping { .. }) && exit == Exit::Signal(signal::TERM);
+                self.worker_ended_on_request = matches!(self.worker.state(), Process::Stopping { .. })
+                    && exit == Exit::Signal(signal::TERM);
                 match self.worker.exited(now, exit, running, &self.policy.worker_restart) {
                     Verdict::Exhausted => self.stop(now, StopReason::WorkerExhausted(exit)),
                     Verdict::Finished if running => self.stop(now, StopReason::WorkerFinished(exit)),
@@ -168,7 +175,10 @@ impl Instance {
         if !self.started || self.exited {
             return;
         }
-        if self.goal.is_run() && !self.was_passing && self.policy.start_timeout.is_some_and(|timeout| timeout <= now) {
+        if self.goal.is_run()
+            && !self.was_passing
+            && self.policy.start_timeout.is_some_and(|timeout| timeout <= now)
+        {
             self.stop(now, StopReason::StartTimeout);
         }
         match self.goal {
@@ -223,7 +233,8 @@ impl Instance {
                         .then_some(Stage::StoppingWorker)
                 }
                 Stage::StoppingWorker => {
-                    let kill_at = if asked >= 3 { now } else { began.saturating_add(budget.until_worker_killed()) };
+                    let kill_at =
+                        if asked >= 3 { now } else { began.saturating_add(budget.until_worker_killed()) };
                     end(Role::Worker, &mut self.worker, now, (kill_at, budget.reap), asked >= 3, commands);
                     if asked >= 3 {
                         end(Role::Agent, &mut self.agent, now, (now, budget.reap), true, commands);
@@ -287,9 +298,10 @@ impl Instance {
                     http_check: None,
                     report: Report { level: Level::Critical, note: format!("draining: {}", stop.why) },
                 },
-                Stage::Deregistering { .. } | Stage::StoppingWorker | Stage::StoppingAgent | Stage::Stopped => {
-                    Wanted::Absent
-                }
+                Stage::Deregistering { .. }
+                | Stage::StoppingWorker
+                | Stage::StoppingAgent
+                | Stage::Stopped => Wanted::Absent,
             }),
         }
     }
@@ -305,12 +317,18 @@ impl Instance {
             (Process::Running { .. }, _) if !self.policy.probe => {
                 Report { level: Level::Passing, note: "the worker runs".to_owned() }
             }
-            (Process::Running { .. }, Some(verdict)) if verdict.level == Level::Critical && !self.was_passing => {
+            (Process::Running { .. }, Some(verdict))
+                if verdict.level == Level::Critical && !self.was_passing =>
+            {
                 critical(format!("starting: {}", verdict.note))
             }
             (Process::Running { .. }, Some(verdict)) => verdict.clone(),
-            (Process::Running { .. }, None) => critical("starting: the worker has not been probed yet".to_owned()),
-            (Process::Stopping { .. } | Process::Killed { .. }, _) => critical("the worker is being stopped".to_owned()),
+            (Process::Running { .. }, None) => {
+                critical("starting: the worker has not been probed yet".to_owned())
+            }
+            (Process::Stopping { .. } | Process::Killed { .. }, _) => {
+                critical("the worker is being stopped".to_owned())
+            }
             (Process::Idle | Process::Spawning | Process::Backoff { .. } | Process::Ended, _) => {
                 critical(match self.worker.last_exit() {
                     Some(exit) => format!("the worker {exit}"),
@@ -361,8 +379,12 @@ impl Instance {
                 let known = self.registration.known();
                 let listed = self.link.is_ready() && matches!(known, Known::Listed { http_check: true, .. });
                 match self.worker_report().level {
-                    Level::Passing if listed && self.registration.is_listed_as(Level::Passing) => Phase::Passing,
-                    Level::Warning if listed && self.registration.is_listed_as(Level::Warning) => Phase::Degraded,
+                    Level::Passing if listed && self.registration.is_listed_as(Level::Passing) => {
+                        Phase::Passing
+                    }
+                    Level::Warning if listed && self.registration.is_listed_as(Level::Warning) => {
+                        Phase::Degraded
+                    }
                     Level::Passing | Level::Warning | Level::Critical if self.was_passing => Phase::Critical,
                     Level::Passing | Level::Warning | Level::Critical => Phase::Starting,
                 }
@@ -382,7 +404,9 @@ impl Instance {
         }
         if self.policy.agent {
             match (self.agent.state(), self.link.last()) {
-                (Process::Running { .. }, AgentReport::NotReady(why)) => reasons.push(format!("agent: {why}")),
+                (Process::Running { .. }, AgentReport::NotReady(why)) => {
+                    reasons.push(format!("agent: {why}"))
+                }
                 (Process::Running { .. }, AgentReport::Ready { .. }) => {}
                 _ => reasons.push(match self.agent.last_exit() {
                     Some(exit) => format!("agent: it {exit} and will be restarted"),

@@ -45,7 +45,12 @@ impl Phase {
     pub fn is_well(self) -> bool {
         match self {
             Self::Running | Self::Passing => true,
-            Self::Starting | Self::Degraded | Self::Critical | Self::Draining | Self::Stopping | Self::Stopped => false,
+            Self::Starting
+            | Self::Degraded
+            | Self::Critical
+            | Self::Draining
+            | Self::Stopping
+            | Self::Stopped => false,
         }
     }
 }

@@ -113,7 +113,9 @@ impl Supervised {
     /// The process id, where there is a process.
     pub fn pid(&self) -> Option<i32> {
         match self.state {
-            Process::Running { pid, .. } | Process::Stopping { pid, .. } | Process::Killed { pid, .. } => Some(pid),
+            Process::Running { pid, .. } | Process::Stopping { pid, .. } | Process::Killed { pid, .. } => {
+                Some(pid)
+            }
             Process::Idle | Process::Spawning | Process::Backoff { .. } | Process::Ended => None,
         }
     }
@@ -132,7 +134,9 @@ impl Supervised {
     pub fn start_if_due(&mut self, now: Moment) -> Option<Generation> {
         match self.state {
             Process::Idle => {}
-            Process::Backoff { retry_at } if retry_at <= now => self.restarts = self.restarts.saturating_add(1),
+            Process::Backoff { retry_at } if retry_at <= now => {
+                self.restarts = self.restarts.saturating_add(1)
+            }
             Process::Backoff { .. }
             | Process::Spawning
             | Process::Running { .. }
@@ -252,7 +256,13 @@ mod tests {
         RestartPolicy { when, backoff, stable_after: 10 * S, limit, window: 60 * S }
     }
 
-    fn run(process: &mut Supervised, from: Moment, until: Moment, exit: Exit, policy: &RestartPolicy) -> Verdict {
+    fn run(
+        process: &mut Supervised,
+        from: Moment,
+        until: Moment,
+        exit: Exit,
+        policy: &RestartPolicy,
+    ) -> Verdict {
         process.start_if_due(from).expect("due");
         process.spawned(from, 7, policy);
         process.exited(until, exit, true, policy)
@@ -300,7 +310,11 @@ mod tests {
         let mut crashing = process.clone();
         assert_eq!(run(&mut crashing, 10 * S, 61 * S, Exit::Status(5), &policy), Verdict::Exhausted);
         assert!(crashing.has_ended() && crashing.last_exit() == Some(Exit::Status(5)));
-        assert_eq!(run(&mut process, 10 * S, 62 * S, Exit::Status(5), &policy), Verdict::Restart, "one has left the window");
+        assert_eq!(
+            run(&mut process, 10 * S, 62 * S, Exit::Status(5), &policy),
+            Verdict::Restart,
+            "one has left the window"
+        );
     }
 
     #[test]

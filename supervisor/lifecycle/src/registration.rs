@@ -96,7 +96,12 @@ impl Registration {
     }
 
     /// The next request, if one is due: at most one at a time.
-    pub fn next_request(&mut self, now: Moment, wanted: &Wanted, deregister: std::time::Duration) -> Option<Request> {
+    pub fn next_request(
+        &mut self,
+        now: Moment,
+        wanted: &Wanted,
+        deregister: std::time::Duration,
+    ) -> Option<Request> {
         if self.in_flight.is_some() || self.retry_at > now {
             return None;
         }
@@ -110,11 +115,16 @@ impl Registration {
     fn difference(&self, now: Moment, wanted: &Wanted, deregister: std::time::Duration) -> Option<Request> {
         match (wanted, &self.known) {
             (Wanted::Absent, Known::Absent) => None,
-            (Wanted::Absent, Known::Unknown | Known::Listed { .. }) => Some(Request::Deregister { timeout: deregister }),
+            (Wanted::Absent, Known::Unknown | Known::Listed { .. }) => {
+                Some(Request::Deregister { timeout: deregister })
+            }
             (Wanted::Listed { http_check, .. }, Known::Absent | Known::Unknown) => {
                 Some(Request::Register { http_check: http_check.unwrap_or(false) })
             }
-            (Wanted::Listed { http_check: wanted_check, report: wanted }, Known::Listed { http_check, report }) => {
+            (
+                Wanted::Listed { http_check: wanted_check, report: wanted },
+                Known::Listed { http_check, report },
+            ) => {
                 let update = (report.as_ref() != Some(wanted) || self.beat_at <= now)
                     .then(|| Request::Update(wanted.clone()));
                 let check = match wanted_check.filter(|check| check != http_check) {
@@ -128,7 +138,13 @@ impl Registration {
     }
 
     /// The request in flight was answered by the present agent.
-    pub fn replied(&mut self, now: Moment, outcome: Result<(), Failure>, beat: std::time::Duration, retry: &Backoff) {
+    pub fn replied(
+        &mut self,
+        now: Moment,
+        outcome: Result<(), Failure>,
+        beat: std::time::Duration,
+        retry: &Backoff,
+    ) {
         let Some(request) = self.in_flight.take() else { return };
         match outcome {
             Ok(()) => {
@@ -144,7 +160,9 @@ impl Registration {
                 let may_have_happened = matches!(failure, Failure::Unanswered(_));
                 match request {
                     // The agent does not hold what it was believed to hold.
-                    Request::Update(_) | Request::AddHttpCheck | Request::RemoveHttpCheck if !may_have_happened => {
+                    Request::Update(_) | Request::AddHttpCheck | Request::RemoveHttpCheck
+                        if !may_have_happened =>
+                    {
                         self.known = Known::Unknown;
                     }
                     // Nobody knows what the check says now.

@@ -1,0 +1,6 @@
+//! The Consul agent: its configuration, the few calls of its API that are needed, and the task that keeps our entry.
+
+pub mod agent_config;
+pub mod api_client;
+pub mod catalog;
+pub mod readiness;

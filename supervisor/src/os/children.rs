@@ -1,0 +1,207 @@
+//! Spawning, signalling and reaping.
+//!
+//! As PID 1 (or as child subreaper, prctl(2), when not PID 1) this process inherits every orphan below it and has to reap whatever
+//! dies. There is one reaper, here; `Child::wait` beside it would lose the race for the status. So a child is
+//! spawned with the standard library, its handle is dropped, and its pid is all that is kept.
+
+use std::ffi::OsString;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use lifecycle::{Exit, Role, SpawnFailure};
+use nix::sys::prctl;
+use nix::sys::signal::SigSet;
+use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
+
+/// What to start.
+#[derive(Clone, Debug)]
+pub struct Program {
+    /// The program file, found already.
+    pub path: PathBuf,
+    /// argv, without the program's own name.
+    pub arguments: Vec<OsString>,
+    /// Variables of our own environment that the child must not see.
+    pub hidden_variables: Vec<OsString>,
+    /// Variables to set.
+    pub variables: Vec<(OsString, OsString)>,
+    /// Whether it may read our standard input; otherwise it gets `/dev/null`.
+    pub stdin: bool,
+}
+
+/// A child that was reaped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reaped {
+    /// Its pid.
+    pub pid: i32,
+    /// How it ended.
+    pub exit: Exit,
+    /// Which of ours it was; `None` for an orphan.
+    pub role: Option<Role>,
+}
+
+/// The children of this process.
+#[derive(Debug, Default)]
+pub struct Children {
+    ours: Vec<(i32, Role)>,
+}
+
+impl Children {
+    /// Takes orphans in where the kernel does not give them to us anyway, that is, when this process is not PID 1.
+    ///
+    /// # Errors
+    /// Whatever prctl(2) says (EINVAL on kernels before 3.4).
+    pub fn adopt_orphans(&self) -> io::Result<()> {
+        if std::process::id() != 1 {
+            prctl::set_child_subreaper(true)?;
+        }
+        Ok(())
+    }
+
+    /// Starts a program in a process group of its own, with default signal dispositions and an empty mask. It dies with this
+    /// process, however that ends.
+    ///
+    /// # Errors
+    /// The program is not there, may not be executed, or the system has no room for it.
+    pub fn spawn(&mut self, role: Role, program: &Program) -> Result<i32, SpawnFailure> {
+        let mut command = Command::new(&program.path);
+        command.args(&program.arguments).process_group(0);
+        for name in &program.hidden_variables {
+            command.env_remove(name);
+        }
+        command.envs(program.variables.iter().map(|(name, value)| (name, value)));
+        if !program.stdin {
+            command.stdin(Stdio::null());
+        }
+        let parent = std::process::id();
+        // SAFETY: between fork and exec only async-signal-safe functions may run (signal-safety(7)). pthread_sigmask(3), prctl(2),
+        // getppid(2) are; nothing allocates, locks or unwinds.
+        unsafe {
+            command.pre_exec(move || {
+                SigSet::empty().thread_set_mask()?;
+                prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
+                // The parent may have died before the line above took effect. PID 1's death takes the namespace with it.
+                if parent != 1 && std::os::unix::process::parent_id() != parent {
+                    return Err(io::ErrorKind::BrokenPipe.into());
+                }
+                Ok(())
+            });
+        }
+        match command.spawn() {
+            Ok(child) => {
+                let pid =
+                    i32::try_from(child.id()).map_err(|error| SpawnFailure::Other(error.to_string()))?;
+                self.ours.push((pid, role));
+                Ok(pid)
+            }
+            Err(error) => Err(match error.kind() {
+                io::ErrorKind::NotFound => SpawnFailure::NotFound,
+                io::ErrorKind::PermissionDenied => SpawnFailure::NotExecutable,
+                _ => SpawnFailure::Other(error.to_string()),
+            }),
+        }
+    }
+
+    /// Sends a signal to a child's process group. A group that is gone already is no error.
+    pub fn signal_group(&self, leader: i32, signal: u8) {
+        if let (Some(group), Some(signal)) = (Pid::from_raw(leader), to_signal(signal)) {
+            let _gone = rustix::process::kill_process_group(group, signal);
+        }
+    }
+
+    /// Reaps everything that is dead. One SIGCHLD may stand for many exits, so this goes on until nothing is left.
+    ///
+    /// When one of ours has died, the rest of its process group is killed before the pid is given back to the kernel: a helper
+    /// that outlives its worker holds the port and the GPU's memory that the next one needs. The leader's pid cannot have been
+    /// reused, since it is not reaped yet.
+    pub fn reap(&mut self) -> Vec<Reaped> {
+        let mut reaped = Vec::new();
+        while let Some((pid, exit)) = look_for_dead().ok().flatten() {
+            let raw = pid.as_raw_nonzero().get();
+            let role = self.ours.iter().find(|(known, _)| *known == raw).map(|(_, role)| *role);
+            if role.is_some() {
+                let _gone = rustix::process::kill_process_group(pid, Signal::KILL);
+                self.ours.retain(|(known, _)| *known != raw);
+            }
+            if rustix::process::waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG)
+                .is_err()
+            {
+                break;
+            }
+            reaped.push(Reaped { pid: raw, exit, role });
+        }
+        reaped
+    }
+
+    /// Kills and reaps all that still lives below this process, within the limit. As PID 1 that is everything in the namespace; otherwise
+    /// whatever has this process as its parent, again and again, since killing one generation orphans the next.
+    pub fn end_survivors(&mut self, limit: Duration) {
+        let deadline = Instant::now() + limit;
+        loop {
+            if std::process::id() == 1 {
+                let _none_left =
+                    nix::sys::signal::kill(nix::unistd::Pid::from_raw(-1), nix::sys::signal::Signal::SIGKILL);
+            } else {
+                for pid in children_of_this_process() {
+                    let _gone = rustix::process::kill_process(pid, Signal::KILL);
+                }
+            }
+            self.reap();
+            if look_for_dead().is_err() || Instant::now() >= deadline {
+                return;
+            }
+            // The killed take a moment to die; a blocking wait could take for ever where one is stuck in the kernel.
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+}
+
+/// Looks for a dead child without taking it from the kernel: `None` if all live.
+///
+/// # Errors
+/// ECHILD: there is no child at all.
+fn look_for_dead() -> io::Result<Option<(Pid, Exit)>> {
+    let options = libc::WEXITED | libc::WNOHANG | libc::WNOWAIT;
+    // SAFETY: siginfo_t is a plain C structure for which all zeroes is a value; waitid(2) fills it in and keeps no pointer. With WNOHANG
+    // it leaves si_pid zero when nobody is dead. si_pid and si_status read the fields that waitid(2) documents for SIGCHLD.
+    let (result, pid, code, status) = unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        let result = libc::waitid(libc::P_ALL, 0, &raw mut info, options);
+        (result, info.si_pid(), info.si_code, info.si_status())
+    };
+    if result != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let number = u8::try_from(status & 0xff).unwrap_or(u8::MAX);
+    let exit = if code == libc::CLD_EXITED { Exit::Status(number) } else { Exit::Signal(number) };
+    Ok(Pid::from_raw(pid).map(|pid| (pid, exit)))
+}
+
+/// The pids whose parent is this process, by `/proc`; none where that is not mounted.
+fn children_of_this_process() -> Vec<Pid> {
+    let own = std::process::id().to_string();
+    let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
+    entries
+        .filter_map(|entry| {
+            let name = entry.ok()?.file_name();
+            let pid: i32 = name.to_str()?.parse().ok()?;
+            let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+            // proc_pid_stat(5): pid (comm) state ppid …; comm may hold anything, parentheses and blanks included.
+            let parent = stat.rsplit_once(')')?.1.split_whitespace().nth(1)?;
+            (parent == own).then(|| Pid::from_raw(pid)).flatten()
+        })
+        .collect()
+}
+
+/// The signal of a number, real-time ones included; `None` for what can never be sent.
+fn to_signal(number: u8) -> Option<Signal> {
+    let raw = i32::from(number);
+    Signal::from_named_raw(raw).or_else(|| {
+        (libc::SIGRTMIN()..=libc::SIGRTMAX()).contains(&raw).then(|| {
+            // SAFETY: within SIGRTMIN to SIGRTMAX, so not one of those that libc keeps for itself.
+            unsafe { Signal::from_raw_unchecked(raw) }
+        })
+    })
+}

@@ -1,0 +1,96 @@
+//! What can be known before anything is started: so that a mistake gives one clear message and no half-started children.
+
+use std::io::ErrorKind;
+use std::net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket};
+use std::os::unix::fs::PermissionsExt;
+
+use crate::config::{Api, Catalog, Config};
+use crate::os::children::Program;
+
+/// Why nothing was started.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// The worker's program is not there.
+    #[error("worker {0}: not found; give its path, or install it on PATH")]
+    WorkerNotFound(String),
+    /// The worker's program may not be executed.
+    #[error(
+        "worker {0}: may not be executed; check its mode (chmod +x) and that the file system is not mounted noexec"
+    )]
+    WorkerNotExecutable(String),
+    /// These ports are taken.
+    #[error("{}", .0.join("\n"))]
+    PortsInUse(Vec<String>),
+}
+
+impl Refusal {
+    /// The exit status: 127 and 126 as shells have them, 2 for everything that the configuration can cure.
+    pub fn exit_status(&self) -> u8 {
+        match self {
+            Self::WorkerNotFound(_) => 127,
+            Self::WorkerNotExecutable(_) => 126,
+            Self::PortsInUse(_) => 2,
+        }
+    }
+}
+
+/// Looks for what would make a start fail.
+///
+/// # Errors
+/// See [`Refusal`].
+pub fn check(config: &Config) -> Result<(), Refusal> {
+    worker(&config.worker)?;
+    let taken: Vec<String> = config.catalog.iter().flat_map(ports_in_use).collect();
+    if taken.is_empty() { Ok(()) } else { Err(Refusal::PortsInUse(taken)) }
+}
+
+fn worker(program: &Program) -> Result<(), Refusal> {
+    let name = program.path.display().to_string();
+    match program.path.metadata() {
+        Ok(file) if file.is_file() && file.permissions().mode() & 0o111 != 0 => Ok(()),
+        Ok(_) => Err(Refusal::WorkerNotExecutable(name)),
+        Err(error) if error.kind() == ErrorKind::PermissionDenied => Err(Refusal::WorkerNotExecutable(name)),
+        Err(_) => Err(Refusal::WorkerNotFound(name)),
+    }
+}
+
+/// A port that another process serves already would answer in our children's stead.
+fn ports_in_use(catalog: &Catalog) -> Vec<String> {
+    let agent = &catalog.agent;
+    let any: IpAddr = Ipv4Addr::UNSPECIFIED.into();
+    let mut wanted = vec![
+        (any, catalog.service.port, "service.port", "the worker's"),
+        (agent.address, agent.serf_port, "agent.serf-port", "the agent's gossip"),
+    ];
+    if let Api::Tcp(address, port) = agent.api {
+        wanted.push((address, port, "agent.http-addr", "the agent's API"));
+    }
+    if let Some(port) = agent.dns_port {
+        wanted.push((Ipv4Addr::LOCALHOST.into(), port, "agent.dns-port", "the agent's DNS"));
+    }
+    let mut problems: Vec<String> = wanted
+        .into_iter()
+        .filter(|(address, port, _, _)| is_in_use(*address, *port))
+        .map(|(_, port, key, whose)| {
+            format!("{key}: {whose} port {port} is in use by another process; stop that one, or choose another port with --{}", flag(key))
+        })
+        .collect();
+    if let Err(error) = TcpListener::bind((agent.address, 0))
+        && error.kind() == ErrorKind::AddrNotAvailable
+    {
+        problems.push(format!(
+            "advertise: {} is not an address of this host; --advertise takes one that is",
+            agent.address
+        ));
+    }
+    problems
+}
+
+fn flag(key: &str) -> &str {
+    crate::config::keys::find(key).map_or(key, |key| key.flag)
+}
+
+fn is_in_use(address: IpAddr, port: u16) -> bool {
+    let taken = |error: std::io::Error| error.kind() == ErrorKind::AddrInUse;
+    TcpListener::bind((address, port)).is_err_and(taken) || UdpSocket::bind((address, port)).is_err_and(taken)
+}

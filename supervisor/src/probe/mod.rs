@@ -1,0 +1,3 @@
+//! Probes of the worker.
+
+pub mod http;
