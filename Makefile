@@ -29,8 +29,11 @@ lint: ## the checks that need no test run
 	@.ci/test fmt scripts deny clippy
 
 bench: ## ours against the shell script it replaces, in containers
+	@.ci/install/packages test
+	@.ci/install/libtorch
 	@.ci/install/consul
-	@$(ENV) && .ci/with-docker benches/run
+	@.ci/install/model
+	@.ci/with-docker benches/lifecycle/run
 
 clean-cache: ## remove everything that was downloaded or built
 	@.ci/clean-cache

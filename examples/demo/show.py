@@ -102,22 +102,16 @@ class Demo:
 
     def start_supervisor(self) -> None:
         heading("supervisor run", "PID 1 of its own PID namespace; spawns the Consul agent and model-runtime side by side")
-        # What only a crowded host needs: this agent's gossip on a port of its own, since the server has the usual place.
-        agent_config = self.scratch / "agent.d"
-        agent_config.mkdir()
-        ports = {"serf_lan": self.agent_serf, "dns": -1, "grpc": -1}
-        (agent_config / "ports.json").write_text(json.dumps({"ports": ports, "disable_update_check": True}))
         flags = {
             "control-socket": self.control,
+            "advertise": "127.0.0.1",
             "agent-bin": os.environ["CONSUL_BIN"],
             "agent-data-dir": self.scratch / "agent",
-            "agent-config-dir": agent_config,
             "agent-node-name": "demo-host",
-            "agent-advertise": "127.0.0.1",
             "agent-retry-join": f"127.0.0.1:{self.server_serf}",
             "agent-http-addr": f"127.0.0.1:{self.agent_http}",
+            "agent-serf-port": self.agent_serf,
             **{f"service-{part}": value for part, value in SERVICE.items()},
-            "service-address": "127.0.0.1",
             "service-port": self.worker_port,
             "worker-model": os.environ["PILOTLIGHT_NER_MODEL"],
         }
