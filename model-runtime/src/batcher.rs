@@ -66,7 +66,13 @@ enum Fit {
 impl<T> Batcher<T> {
     /// An empty batcher.
     pub fn new(limits: Limits) -> Self {
-        Self { limits, by_arrival: BTreeMap::new(), by_length: BTreeSet::new(), next_ticket: 0, hurried: false }
+        Self {
+            limits,
+            by_arrival: BTreeMap::new(),
+            by_length: BTreeSet::new(),
+            next_ticket: 0,
+            hurried: false,
+        }
     }
 
     /// Adds a request of `length` tokens that arrived at `now`. Arrival times must not go backwards.
@@ -165,8 +171,7 @@ impl<T> Batcher<T> {
 
     /// Whether a row of `length` may join a batch of `rows` rows padded to `longest`.
     fn fit(&self, rows: usize, longest: usize, length: usize) -> Fit {
-        let padding =
-            if length > longest { rows.saturating_mul(length - longest) } else { longest - length };
+        let padding = if length > longest { rows.saturating_mul(length - longest) } else { longest - length };
         if (rows + 1).saturating_mul(longest.max(length)) > self.limits.max_padded_tokens {
             Fit::OverBudget
         } else if padding > self.limits.max_padding {

@@ -1,1 +1,31 @@
-//! x
+//! `model-runtime`: serves TorchScript models over HTTP with dynamic batching.
+//!
+//! # Theory of operation
+//!
+//! ```text
+//!            http (async threads)             text pool                 engine
+//!   client ─▶ read, limits, timeouts ─▶ parse, reserve, tokenise ─▶ queue ─▶ batcher ─▶ model thread
+//!   client ◀─ answer ◀──────────────── entities, JSON ◀──────────── oneshot reply ◀────────┘
+//! ```
+//!
+//! - [`batcher`] decides, purely, which waiting texts go through the model together.
+//! - [`engine`] owns the model threads and the bounded queue before them; every text gets exactly one answer.
+//! - [`backend`] is the seam to libtorch: token ids in, logits out.
+//! - [`text`] and [`task`] turn text into ids, and logits into entities with places in the text.
+//! - [`http`] talks to clients; [`serve`](mod@serve) ties the life of it all together; [`check`](mod@check) tries a model.
+
+pub mod backend;
+pub mod batcher;
+pub mod check;
+pub mod config;
+pub mod engine;
+pub mod exit;
+pub mod gpu;
+pub mod http;
+pub mod loading;
+pub mod logging;
+pub mod metrics;
+pub mod model;
+pub mod serve;
+pub mod task;
+pub mod text;

@@ -1,2 +1,26 @@
-//! Placeholder
-fn main() {}
+//! The `model-runtime` program: reads the command line, runs the command, turns its end into an exit code.
+
+use std::io::Write as _;
+use std::process::ExitCode;
+
+use clap::Parser as _;
+use model_runtime::check::check;
+use model_runtime::config::cli::{Cli, Command};
+use model_runtime::serve::serve;
+
+fn main() -> ExitCode {
+    let result = match Cli::parse().command {
+        Command::Serve(args) => serve(&args),
+        Command::Check(args) => check(&args),
+    };
+    match result {
+        Ok(exit) => exit.into(),
+        Err(failure) => {
+            // Whoever closed standard error still gets the exit code.
+            for line in failure.message.lines() {
+                let _ = writeln!(std::io::stderr(), "model-runtime: {line}");
+            }
+            failure.exit.into()
+        }
+    }
+}

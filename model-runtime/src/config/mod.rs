@@ -6,5 +6,5 @@ mod settings;
 mod units;
 
 pub use runtime_toml::{ModelCard, RuntimeToml};
-pub use settings::{Batching, Settings};
+pub use settings::{Batching, Running, Settings};
 pub use units::{ByteSize, Span};

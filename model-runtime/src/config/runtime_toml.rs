@@ -85,7 +85,8 @@ impl RuntimeToml {
     /// Reads the text of the file; the error is one line that names the place.
     pub fn parse(text: &str) -> Result<Self, String> {
         toml::from_str(text).map_err(|error| {
-            let line = error.span().map(|span| 1 + text.get(..span.start).unwrap_or_default().matches('\n').count());
+            let line =
+                error.span().map(|span| 1 + text.get(..span.start).unwrap_or_default().matches('\n').count());
             let place = line.map(|line| format!("line {line}: ")).unwrap_or_default();
             format!("{place}{}", error.message().replace('\n', " "))
         })
@@ -125,7 +126,8 @@ mod tests {
 
     #[test]
     fn an_unknown_key_is_an_error_that_names_it_and_its_line() {
-        let error = RuntimeToml::parse("task = \"token-classification\"\nmax_sequence_length = 3\n").unwrap_err();
+        let error =
+            RuntimeToml::parse("task = \"token-classification\"\nmax_sequence_length = 3\n").unwrap_err();
         assert!(error.starts_with("line 2: "), "{error}");
         assert!(error.contains("`max_sequence_length`") && error.contains("`max_seq_length`"), "{error}");
     }

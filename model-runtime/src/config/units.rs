@@ -58,7 +58,8 @@ impl FromStr for ByteSize {
         };
         let count = digits.trim().parse::<usize>().ok().filter(|_| factor > 0);
         let bytes = count.and_then(|count| count.checked_mul(factor)).filter(|bytes| *bytes > 0);
-        let wrong = || format!("`{text}` is not a size of at least one byte; write one like 65536, 512KiB or 2MiB");
+        let wrong =
+            || format!("`{text}` is not a size of at least one byte; write one like 65536, 512KiB or 2MiB");
         bytes.map(Self).ok_or_else(wrong)
     }
 }
@@ -110,7 +111,9 @@ mod tests {
         assert_eq!("65536".parse(), Ok(ByteSize(65536)));
         assert_eq!("2MiB".parse(), Ok(ByteSize(2 << 20)));
         assert_eq!("2 mb".parse(), Ok(ByteSize(2_000_000)));
-        for wrong in ["", "0", "-1", "1.5MB", "MiB", "9 parsecs", "99999999999999999999", "18446744073709551615k"] {
+        for wrong in
+            ["", "0", "-1", "1.5MB", "MiB", "9 parsecs", "99999999999999999999", "18446744073709551615k"]
+        {
             assert!(wrong.parse::<ByteSize>().is_err(), "{wrong}");
         }
     }

@@ -1,0 +1,159 @@
+//! The command line: `serve` and `check`, their flags, and the environment variables of the same names.
+
+use std::net::SocketAddr;
+use std::num::NonZeroUsize;
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use super::{ByteSize, Span};
+use crate::backend::DeviceChoice;
+use crate::task::Strategy;
+
+const EXIT_CODES: &str = "\
+Exit codes:
+  0  ended by SIGTERM or SIGINT with every accepted request answered; the check passed
+  1  internal error, or --shutdown-timeout cut off requests
+  2  wrong flag, environment variable or runtime.toml
+  3  the model directory is missing, incomplete or damaged, or the model does not run
+  4  the address cannot be listened on";
+
+const PRECEDENCE: &str = "\
+Each setting comes from the flag, else from the environment (MODEL_RUNTIME_MAX_QUEUE for --max-queue), else from the
+key of the same name in the model's runtime.toml (max_queue), else from the default.";
+
+/// Serves a TorchScript model over HTTP with dynamic batching.
+#[derive(Debug, Parser)]
+#[command(name = "model-runtime", version, after_help = EXIT_CODES)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Load the model and serve it until SIGTERM or SIGINT
+    #[command(after_help = EXIT_CODES, after_long_help = format!("{PRECEDENCE}\n\n{EXIT_CODES}"))]
+    Serve(Box<ServeArgs>),
+    /// Load the model, run it on its example sentences and print what was found
+    #[command(after_help = EXIT_CODES)]
+    Check(CheckArgs),
+}
+
+/// The flags of `serve`.
+#[derive(Debug, Args)]
+pub struct ServeArgs {
+    /// The model and how it is run.
+    #[command(flatten)]
+    pub model: ModelArgs,
+
+    /// Address and port to listen on; port 0 takes a free one and logs it
+    #[arg(long, env = "MODEL_RUNTIME_LISTEN", value_name = "ADDR:PORT", default_value = "0.0.0.0:8000")]
+    pub listen: SocketAddr,
+
+    /// Model threads, each running one batch at a time [default: one per core on CPU, at most 16; 1 on GPU]
+    #[arg(long, env = "MODEL_RUNTIME_INSTANCES", value_name = "N")]
+    pub instances: Option<NonZeroUsize>,
+
+    /// The most texts in a batch [default: 32 on CPU, 64 on GPU]
+    #[arg(long, env = "MODEL_RUNTIME_MAX_BATCH_SIZE", value_name = "N")]
+    pub max_batch_size: Option<NonZeroUsize>,
+
+    /// The most tokens in a batch, padding included; a longer text goes alone [default: 256 on CPU, 16384 on GPU]
+    #[arg(long, env = "MODEL_RUNTIME_MAX_BATCH_TOKENS", value_name = "N")]
+    pub max_batch_tokens: Option<NonZeroUsize>,
+
+    /// The most padding tokens that one more text may add to a batch [default: 24 on CPU, unlimited on GPU]
+    #[arg(long, env = "MODEL_RUNTIME_MAX_BATCH_PADDING", value_name = "N")]
+    pub max_batch_padding: Option<usize>,
+
+    /// How long a text may wait for company while a model thread is idle [default: 0]
+    #[arg(long, env = "MODEL_RUNTIME_MAX_BATCH_DELAY", value_name = "DURATION")]
+    pub max_batch_delay: Option<Span>,
+
+    /// The most texts waiting for a model thread; more are refused with 429 [default: 512]
+    #[arg(long, env = "MODEL_RUNTIME_MAX_QUEUE", value_name = "N")]
+    pub max_queue: Option<NonZeroUsize>,
+
+    /// A request not answered by then gets 503 and its work is dropped [default: 30s]
+    #[arg(long, env = "MODEL_RUNTIME_REQUEST_TIMEOUT", value_name = "DURATION")]
+    pub request_timeout: Option<Span>,
+
+    /// The largest request body; larger ones are refused with 413 [default: 2MiB]
+    #[arg(long, env = "MODEL_RUNTIME_BODY_LIMIT", value_name = "BYTES")]
+    pub body_limit: Option<ByteSize>,
+
+    /// How long a client may take to send the head of a request, and again its body
+    #[arg(long, env = "MODEL_RUNTIME_READ_TIMEOUT", value_name = "DURATION", default_value = "30s")]
+    pub read_timeout: Span,
+
+    /// The most open connections; further ones wait to be accepted
+    #[arg(long, env = "MODEL_RUNTIME_MAX_CONNECTIONS", value_name = "N", default_value = "512")]
+    pub max_connections: NonZeroUsize,
+
+    /// How long requests in flight may take after SIGTERM
+    #[arg(long, env = "MODEL_RUNTIME_SHUTDOWN_TIMEOUT", value_name = "DURATION", default_value = "5s")]
+    pub shutdown_timeout: Span,
+
+    /// How the log on standard error is written
+    #[arg(long, env = "MODEL_RUNTIME_LOG_FORMAT", value_name = "FORMAT", default_value = "text")]
+    pub log_format: LogFormat,
+
+    /// error, warn, info, debug or trace; or directives such as `info,model_runtime=debug`
+    #[arg(long, env = "MODEL_RUNTIME_LOG_LEVEL", value_name = "LEVEL", default_value = "info")]
+    pub log_level: String,
+}
+
+/// The flags that `serve` and `check` share.
+#[derive(Debug, Args)]
+pub struct ModelArgs {
+    /// Directory with model.pt, tokenizer.json, config.json and perhaps runtime.toml
+    #[arg(long, env = "MODEL_RUNTIME_MODEL", value_name = "DIR")]
+    pub model: PathBuf,
+
+    /// Where the model runs: auto, cpu, cuda or cuda:N [default: auto, the first GPU if there is one]
+    #[arg(long, env = "MODEL_RUNTIME_DEVICE", value_name = "DEVICE")]
+    pub device: Option<DeviceChoice>,
+
+    /// CPU threads inside each forward [default: 1]
+    #[arg(long, env = "MODEL_RUNTIME_THREADS", value_name = "N")]
+    pub threads: Option<NonZeroUsize>,
+
+    /// Longer texts are truncated to so many tokens [default: what the model can take]
+    #[arg(long, env = "MODEL_RUNTIME_MAX_SEQ_LENGTH", value_name = "N")]
+    pub max_seq_length: Option<NonZeroUsize>,
+
+    /// Aggregation strategy of requests that name none [default: none]
+    #[arg(long, env = "MODEL_RUNTIME_AGGREGATION", value_name = "STRATEGY")]
+    pub aggregation: Option<Strategy>,
+}
+
+/// The flags of `check`.
+#[derive(Debug, Args)]
+pub struct CheckArgs {
+    /// The model and how it is run.
+    #[command(flatten)]
+    pub model: ModelArgs,
+}
+
+/// How the log is written.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// Lines for people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory as _;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,142 @@
+//! The model threads and the queue that feeds them.
+//!
+//! ```text
+//!   request ──reserve──▶ Queue (bounded) ──▶ batcher ──take_due──▶ model thread ──▶ oneshot replies
+//!              │ full: refused at once        ▲                       │
+//!              └─ dropped: its texts leave ───┘                       └─▶ Condition (last error, able or not)
+//! ```
+//!
+//! A model thread answers each text of its batch exactly once, whatever the model does: errors and panics become replies.
+
+mod condition;
+mod queue;
+mod worker;
+
+use std::sync::Arc;
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use tokio::sync::oneshot;
+
+use crate::backend::{Backend, ForwardError, Logits, TokenIds};
+use crate::batcher::Limits;
+use crate::metrics::Metrics;
+
+pub use condition::{Condition, LastError};
+pub use queue::{Full, Queue, Reservation};
+
+/// One text on its way to the model.
+#[derive(Debug)]
+pub struct Job {
+    ids: TokenIds,
+    queued: Instant,
+    reply: oneshot::Sender<Reply>,
+}
+
+/// What becomes of a job.
+pub type Reply = Result<Answer, ForwardError>;
+
+/// What the model said, and how long it took.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    /// The scores.
+    pub logits: Logits,
+    /// From the queue's door to the start of the batch.
+    pub queue_time: Duration,
+    /// The forward of the whole batch.
+    pub inference_time: Duration,
+}
+
+/// What the engine is made of.
+#[derive(Debug)]
+pub struct EngineParts {
+    /// What a batch may be.
+    pub limits: Limits,
+    /// How many texts may wait.
+    pub capacity: usize,
+    /// How many model threads.
+    pub instances: usize,
+    /// A text that any healthy model can answer, to see whether it still can.
+    pub trial: TokenIds,
+    /// Where batches are counted.
+    pub metrics: Arc<Metrics>,
+}
+
+/// The running model threads. Dropping it does not stop them; [`Engine::finish`] does.
+#[derive(Debug)]
+pub struct Engine {
+    queue: Arc<Queue<Job>>,
+    condition: Arc<Condition>,
+    threads: Vec<JoinHandle<()>>,
+    instances: usize,
+}
+
+impl Engine {
+    /// Starts the model threads; returns once each of them has warmed up.
+    pub fn start(backend: Arc<dyn Backend>, parts: EngineParts) -> Result<Self, String> {
+        let queue = Arc::new(Queue::new(parts.limits, parts.capacity));
+        let condition = Arc::new(Condition::new(parts.instances));
+        let mut threads = Vec::new();
+        let (warm, warmed) = std::sync::mpsc::channel();
+        for index in 0..parts.instances {
+            let worker = worker::Worker {
+                index,
+                backend: Arc::clone(&backend),
+                queue: Arc::clone(&queue),
+                condition: Arc::clone(&condition),
+                metrics: Arc::clone(&parts.metrics),
+                trial: parts.trial.clone(),
+            };
+            let warm = warm.clone();
+            let thread = std::thread::Builder::new().name(format!("model-{index}"));
+            let run = move || worker.run(&warm);
+            threads.push(thread.spawn(run).map_err(|error| format!("cannot start a model thread: {error}"))?);
+        }
+        // One word from each thread; a thread that dies without one has dropped its sender.
+        drop(warm);
+        for result in warmed.iter().take(parts.instances) {
+            result
+                .map_err(|ForwardError(problem)| format!("the model failed while warming up: {problem}"))?;
+        }
+        Ok(Self { queue, condition, threads, instances: parts.instances })
+    }
+
+    /// The queue that leads to the model threads.
+    pub fn queue(&self) -> &Arc<Queue<Job>> {
+        &self.queue
+    }
+
+    /// How the model threads fare.
+    pub fn condition(&self) -> &Condition {
+        &self.condition
+    }
+
+    /// How many model threads there are.
+    pub fn instances(&self) -> usize {
+        self.instances
+    }
+
+    /// Lets the model threads end once nothing waits any more.
+    pub fn finish(&self) {
+        self.queue.close();
+    }
+
+    /// Whether every model thread has ended.
+    pub fn is_finished(&self) -> bool {
+        self.threads.iter().all(JoinHandle::is_finished)
+    }
+}
+
+/// Puts texts into the queue; the replies come in the same order.
+pub fn submit(reservation: &mut Reservation<Job>, texts: Vec<TokenIds>) -> Vec<oneshot::Receiver<Reply>> {
+    let queued = Instant::now();
+    let mut replies = Vec::with_capacity(texts.len());
+    let jobs = texts.into_iter().map(|ids| {
+        let (reply, receiver) = oneshot::channel();
+        replies.push(receiver);
+        (ids.len(), Job { ids, queued, reply })
+    });
+    let jobs: Vec<_> = jobs.collect();
+    reservation.submit(queued, jobs);
+    replies
+}

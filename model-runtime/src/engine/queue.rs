@@ -1,0 +1,228 @@
+//! The bounded door before the batcher: who may come in, who has left, when a model thread wakes.
+//!
+//! A request reserves room for all its texts before any work is done on it, so that a full queue refuses at once and cheaply.
+//! Dropping the reservation (the client left, the deadline passed) takes its texts out again.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::batcher::{Batcher, Limits, Ticket};
+
+/// A bounded queue that hands out batches.
+#[derive(Debug)]
+pub struct Queue<J> {
+    state: Mutex<State<J>>,
+    wake: Condvar,
+    capacity: usize,
+}
+
+#[derive(Debug)]
+struct State<J> {
+    batcher: Batcher<J>,
+    /// Room that is promised to requests whose texts are not tokenised yet.
+    reserved: usize,
+    closed: bool,
+}
+
+/// There is no room for so many texts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Full {
+    /// How many wait.
+    pub depth: usize,
+    /// How many may.
+    pub capacity: usize,
+}
+
+/// What a model thread gets when it asks for work.
+#[derive(Debug)]
+pub enum Next<J> {
+    /// A batch, never empty.
+    Batch(Vec<J>),
+    /// Nothing came within the patience.
+    Nothing,
+    /// The queue is closed and empty: no work will come any more.
+    Closed,
+}
+
+impl<J> Queue<J> {
+    /// An empty queue.
+    pub fn new(limits: Limits, capacity: usize) -> Self {
+        let state = State { batcher: Batcher::new(limits), reserved: 0, closed: false };
+        Self { state: Mutex::new(state), wake: Condvar::new(), capacity }
+    }
+
+    /// Room for `texts` texts, or at once the reason why not.
+    pub fn reserve(self: &Arc<Self>, texts: usize) -> Result<Reservation<J>, Full> {
+        let mut state = self.lock();
+        let depth = state.depth();
+        if depth.saturating_add(texts) > self.capacity {
+            return Err(Full { depth, capacity: self.capacity });
+        }
+        state.reserved += texts;
+        drop(state);
+        Ok(Reservation { queue: Arc::clone(self), reserved: texts, tickets: Vec::new() })
+    }
+
+    /// How many texts wait, or are on their way in.
+    pub fn depth(&self) -> usize {
+        self.lock().depth()
+    }
+
+    /// How many may.
+    pub fn capacity(&self) -> usize {
+        self.capacity
+    }
+
+    /// Nobody waits for company any more, and model threads end once the queue is empty.
+    pub fn close(&self) {
+        let mut state = self.lock();
+        state.closed = true;
+        state.batcher.hurry();
+        drop(state);
+        self.wake.notify_all();
+    }
+
+    /// Blocks until a batch is due, at most `patience`.
+    pub fn next(&self, patience: Duration) -> Next<J> {
+        let give_up = Instant::now() + patience;
+        let mut state = self.lock();
+        loop {
+            let now = Instant::now();
+            if let Some(batch) = state.batcher.take_due(now) {
+                // Whatever is left over may be due for another thread, whose wake-up this one may have used.
+                if !state.batcher.is_empty() {
+                    self.wake.notify_one();
+                }
+                return Next::Batch(batch);
+            }
+            if state.closed && state.depth() == 0 {
+                return Next::Closed;
+            }
+            if now >= give_up {
+                return Next::Nothing;
+            }
+            let until = state.batcher.next_deadline().map_or(give_up, |due| due.min(give_up));
+            let wait = self.wake.wait_timeout(state, until.saturating_duration_since(now));
+            state = wait.unwrap_or_else(PoisonError::into_inner).0;
+        }
+    }
+
+    /// A panic while the lock is held leaves plain counters and maps behind, which are still true.
+    fn lock(&self) -> MutexGuard<'_, State<J>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl<J> State<J> {
+    fn depth(&self) -> usize {
+        self.batcher.len() + self.reserved
+    }
+}
+
+/// Room in the queue, held by one request for as long as it lives.
+#[derive(Debug)]
+pub struct Reservation<J> {
+    queue: Arc<Queue<J>>,
+    reserved: usize,
+    tickets: Vec<Ticket>,
+}
+
+impl<J> Reservation<J> {
+    /// Puts the texts in, each with its length in tokens. Room that is left over is given back.
+    pub fn submit(&mut self, now: Instant, jobs: Vec<(usize, J)>) {
+        let mut state = self.queue.lock();
+        state.reserved = state.reserved.saturating_sub(self.reserved);
+        self.reserved = 0;
+        for (length, job) in jobs {
+            self.tickets.push(state.batcher.push(now, length, job));
+        }
+        drop(state);
+        self.queue.wake.notify_all();
+    }
+}
+
+impl<J> Drop for Reservation<J> {
+    fn drop(&mut self) {
+        let mut state = self.queue.lock();
+        state.reserved = state.reserved.saturating_sub(self.reserved);
+        for ticket in self.tickets.drain(..) {
+            // Most have long been answered; only those of a departed client are still there.
+            let _departed = state.batcher.cancel(ticket);
+        }
+        let ended = state.closed && state.depth() == 0;
+        drop(state);
+        if ended {
+            self.queue.wake.notify_all();
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SOON: Duration = Duration::from_millis(1);
+
+    fn queue(capacity: usize) -> Arc<Queue<u32>> {
+        let limits = Limits {
+            max_size: 8,
+            max_padded_tokens: 100,
+            max_padding: usize::MAX,
+            max_delay: Duration::ZERO,
+        };
+        Arc::new(Queue::new(limits, capacity))
+    }
+
+    #[test]
+    fn a_full_queue_refuses_at_once_and_room_comes_back_with_the_reservation() {
+        let queue = queue(3);
+        let held = queue.reserve(2).unwrap();
+        assert_eq!(queue.reserve(2).unwrap_err(), Full { depth: 2, capacity: 3 });
+        drop(held);
+        assert!(queue.reserve(3).is_ok());
+        assert_eq!(queue.depth(), 0);
+    }
+
+    #[test]
+    fn texts_taken_by_a_model_thread_make_room() {
+        let queue = queue(2);
+        let mut held = queue.reserve(2).unwrap();
+        held.submit(Instant::now(), vec![(1, 10), (1, 11)]);
+        assert!(queue.reserve(1).is_err());
+        assert!(matches!(queue.next(SOON), Next::Batch(batch) if batch == [10, 11]));
+        assert!(queue.reserve(2).is_ok());
+    }
+
+    #[test]
+    fn the_texts_of_a_departed_client_are_dropped() {
+        let queue = queue(4);
+        let mut staying = queue.reserve(1).unwrap();
+        let mut leaving = queue.reserve(2).unwrap();
+        leaving.submit(Instant::now(), vec![(1, 1), (1, 2)]);
+        staying.submit(Instant::now(), vec![(1, 3)]);
+        drop(leaving);
+        assert_eq!(queue.depth(), 1);
+        assert!(matches!(queue.next(SOON), Next::Batch(batch) if batch == [3]));
+    }
+
+    #[test]
+    fn a_closed_queue_gives_out_what_it_holds_and_then_ends() {
+        let queue = queue(4);
+        let mut held = queue.reserve(2).unwrap();
+        queue.close();
+        assert!(matches!(queue.next(SOON), Next::Nothing), "a reservation may still bring work");
+        held.submit(Instant::now(), vec![(1, 7)]);
+        assert!(matches!(queue.next(SOON), Next::Batch(batch) if batch == [7]));
+        assert!(matches!(queue.next(SOON), Next::Closed));
+    }
+
+    #[test]
+    fn a_waiting_model_thread_wakes_for_work() {
+        let queue = queue(1);
+        let waiting = Arc::clone(&queue);
+        let thread = std::thread::spawn(move || waiting.next(Duration::from_secs(60)));
+        let mut held = queue.reserve(1).unwrap();
+        held.submit(Instant::now(), vec![(1, 5)]);
+        assert!(matches!(thread.join().unwrap(), Next::Batch(batch) if batch == [5]));
+    }
+}

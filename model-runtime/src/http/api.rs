@@ -1,0 +1,192 @@
+//! The wire shape of `/predict`: Hugging Face's pipelines.
+//!
+//! `{"inputs": "text" | ["text", …], "parameters": {"aggregation_strategy": …, "ignore_labels": […], "truncate": bool}}`
+//!
+//! JSON that does not parse or has another shape is the sender's program gone wrong (400); a shape that is right with a
+//! value that means nothing here is 422, and so is a parameter that this server does not know: silence would hide typing
+//! errors.
+
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
+use serde_json::{Map, Value};
+
+use super::error::ApiError;
+use crate::task::Strategy;
+
+/// A request that can be worked on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Request {
+    pub(crate) inputs: Inputs,
+    pub(crate) strategy: Option<Strategy>,
+    pub(crate) ignore_labels: Vec<String>,
+    pub(crate) truncate: bool,
+}
+
+/// One text, answered by a list of entities, or several, answered by a list of lists.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Inputs {
+    One(String),
+    Many(Vec<String>),
+}
+
+impl Inputs {
+    pub(crate) fn texts(&self) -> &[String] {
+        match self {
+            Self::One(text) => std::slice::from_ref(text),
+            Self::Many(texts) => texts,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Body {
+    inputs: Inputs,
+    #[serde(default)]
+    parameters: Option<Map<String, Value>>,
+    /// Clients of Hugging Face's hosted service send it; nothing in it concerns us.
+    #[serde(default, rename = "options")]
+    _options: Option<IgnoredAny>,
+}
+
+impl Request {
+    pub(crate) fn parse(body: &[u8]) -> Result<Self, ApiError> {
+        let body: Body = serde_json::from_slice(body).map_err(|error| match error.classify() {
+            serde_json::error::Category::Data => ApiError::WrongShape(error.to_string()),
+            _ => ApiError::InvalidJson(error.to_string()),
+        })?;
+        if body.inputs.texts().is_empty() {
+            return Err(ApiError::Unusable("`inputs` is an empty list; send at least one text".to_owned()));
+        }
+        let mut request =
+            Self { inputs: body.inputs, strategy: None, ignore_labels: vec!["O".to_owned()], truncate: true };
+        for (name, value) in body.parameters.unwrap_or_default() {
+            request.set(&name, &value).map_err(ApiError::Unusable)?;
+        }
+        Ok(request)
+    }
+
+    fn set(&mut self, name: &str, value: &Value) -> Result<(), String> {
+        match name {
+            "aggregation_strategy" => {
+                let strategy = value.as_str().and_then(Strategy::from_name);
+                let known = "it must be \"none\", \"simple\", \"first\", \"average\" or \"max\"";
+                self.strategy = Some(
+                    strategy
+                        .ok_or_else(|| format!("`parameters.aggregation_strategy` is {value}; {known}"))?,
+                );
+            }
+            "ignore_labels" => {
+                let label = |label: &Value| label.as_str().map(str::to_owned);
+                let labels = value.as_array().and_then(|labels| labels.iter().map(label).collect());
+                self.ignore_labels = labels.ok_or_else(|| {
+                    format!(
+                        "`parameters.ignore_labels` is {value}; it must be a list of labels such as [\"O\"]"
+                    )
+                })?;
+            }
+            "truncate" => {
+                let wrong = || format!("`parameters.truncate` is {value}; it must be true or false");
+                self.truncate = value.as_bool().ok_or_else(wrong)?;
+            }
+            _ => {
+                return Err(format!(
+                    "`parameters.{name}` is not known; known are aggregation_strategy, ignore_labels and truncate"
+                ));
+            }
+        }
+        Ok(())
+    }
+}
+
+impl<'de> Deserialize<'de> for Inputs {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_any(InputsVisitor)
+    }
+}
+
+struct InputsVisitor;
+
+impl<'de> Visitor<'de> for InputsVisitor {
+    type Value = Inputs;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("`inputs` to be a string or a list of strings")
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Inputs, E> {
+        Ok(Inputs::One(text.to_owned()))
+    }
+
+    fn visit_string<E>(self, text: String) -> Result<Inputs, E> {
+        Ok(Inputs::One(text))
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Inputs, A::Error> {
+        let mut texts = Vec::new();
+        while let Some(text) = list.next_element()? {
+            texts.push(text);
+        }
+        Ok(Inputs::Many(texts))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(body: &str) -> Result<Request, ApiError> {
+        Request::parse(body.as_bytes())
+    }
+
+    #[test]
+    fn one_text_and_several_are_told_apart() {
+        assert_eq!(parse(r#"{"inputs": "a"}"#).unwrap().inputs, Inputs::One("a".to_owned()));
+        assert_eq!(parse(r#"{"inputs": ["a"]}"#).unwrap().inputs, Inputs::Many(vec!["a".to_owned()]));
+    }
+
+    #[test]
+    fn parameters_are_read() {
+        let request = parse(
+            r#"{"inputs": "a", "options": {"wait_for_model": true},
+                "parameters": {"aggregation_strategy": "MAX", "ignore_labels": [], "truncate": false}}"#,
+        );
+        let request = request.unwrap();
+        assert_eq!(request.strategy, Some(Strategy::Max));
+        assert!(request.ignore_labels.is_empty() && !request.truncate);
+        assert!(parse(r#"{"inputs": "a", "parameters": null}"#).unwrap().truncate);
+    }
+
+    #[test]
+    fn what_is_not_json_or_not_the_shape_is_a_bad_request() {
+        for broken in ["", "{", "{\"inputs\": \"\\ud800\"}", "nonsense", &"[".repeat(10_000)] {
+            assert!(
+                matches!(parse(broken), Err(ApiError::InvalidJson(_) | ApiError::WrongShape(_))),
+                "{broken}"
+            );
+        }
+        assert!(matches!(parse("{\"inputs\": \"\\ud800\"}"), Err(ApiError::InvalidJson(_))));
+        assert!(matches!(Request::parse(b"{\"inputs\": \"\xff\"}"), Err(ApiError::InvalidJson(_))));
+        for shape in
+            ["[]", "{}", r#"{"inputs": 1}"#, r#"{"inputs": [["a"]]}"#, r#"{"inputs": "a", "input": "b"}"#]
+        {
+            assert!(matches!(parse(shape), Err(ApiError::WrongShape(_))), "{shape}");
+        }
+    }
+
+    #[test]
+    fn values_that_mean_nothing_are_named() {
+        let error = |body| parse(body).unwrap_err().to_string();
+        assert!(error(r#"{"inputs": []}"#).contains("empty list"));
+        assert!(
+            error(r#"{"inputs": "a", "parameters": {"agregation": "max"}}"#)
+                .contains("`parameters.agregation`")
+        );
+        assert!(
+            error(r#"{"inputs": "a", "parameters": {"aggregation_strategy": "best"}}"#).contains("\"best\"")
+        );
+        assert!(error(r#"{"inputs": "a", "parameters": {"truncate": "yes"}}"#).contains("true or false"));
+    }
+}

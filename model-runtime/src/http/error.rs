@@ -1,0 +1,100 @@
+//! Every error that a client can get: status, type, and a message that says what to do.
+
+use std::time::Duration;
+
+use axum::Json;
+use axum::http::header::{CONNECTION, RETRY_AFTER};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+/// A request that is not answered with a prediction.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub(crate) enum ApiError {
+    #[error("the body is not valid JSON: {0}")]
+    InvalidJson(String),
+    #[error("{0}")]
+    WrongShape(String),
+    #[error("{0}")]
+    Unusable(String),
+    #[error("no such path; the server has /predict, /health, /livez, /readyz, /info and /metrics")]
+    NotFound,
+    #[error("this path does not take that method; see the Allow header")]
+    MethodNotAllowed,
+    #[error("the request did not arrive within {0:?}; send it faster, or raise --read-timeout")]
+    TooSlow(Duration),
+    #[error("the body is larger than {0} bytes; send fewer texts at once, or raise --body-limit")]
+    TooLarge(usize),
+    #[error("the content type must be application/json, not {0}")]
+    MediaType(String),
+    #[error("{depth} of {capacity} places in the queue are taken; try again in {retry_after} s")]
+    Overloaded { depth: usize, capacity: usize, retry_after: u64 },
+    #[error("the model failed on this input: {0}")]
+    Inference(String),
+    #[error("{0}")]
+    Internal(String),
+    #[error("not answered within {0:?}; the work was dropped")]
+    DeadlineExceeded(Duration),
+    #[error("the model is still loading; wait for /readyz")]
+    Loading,
+    #[error("the server is shutting down; ask another instance")]
+    Draining,
+    #[error("{0}")]
+    Unhealthy(String),
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    error: String,
+    error_type: &'a str,
+}
+
+impl ApiError {
+    fn kind(&self) -> (StatusCode, &'static str) {
+        match self {
+            Self::InvalidJson(_) => (StatusCode::BAD_REQUEST, "invalid_json"),
+            Self::WrongShape(_) => (StatusCode::BAD_REQUEST, "invalid_request"),
+            Self::Unusable(_) => (StatusCode::UNPROCESSABLE_ENTITY, "validation"),
+            Self::NotFound => (StatusCode::NOT_FOUND, "not_found"),
+            Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
+            Self::TooSlow(_) => (StatusCode::REQUEST_TIMEOUT, "request_timeout"),
+            Self::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large"),
+            Self::MediaType(_) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
+            Self::Overloaded { .. } => (StatusCode::TOO_MANY_REQUESTS, "overloaded"),
+            Self::Inference(_) => (StatusCode::INTERNAL_SERVER_ERROR, "inference"),
+            Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
+            Self::DeadlineExceeded(_) => (StatusCode::SERVICE_UNAVAILABLE, "deadline_exceeded"),
+            Self::Loading => (StatusCode::SERVICE_UNAVAILABLE, "loading"),
+            Self::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
+            Self::Unhealthy(_) => (StatusCode::SERVICE_UNAVAILABLE, "unhealthy"),
+        }
+    }
+
+    /// When it makes sense to come again, in seconds.
+    fn retry_after(&self) -> Option<u64> {
+        match self {
+            Self::Overloaded { retry_after, .. } => Some(*retry_after),
+            Self::DeadlineExceeded(_) | Self::Loading | Self::Draining => Some(1),
+            _ => None,
+        }
+    }
+
+    /// Whether the rest of the request may still be under way, so that the connection cannot be used again.
+    fn leaves_body_unread(&self) -> bool {
+        matches!(self, Self::TooSlow(_) | Self::TooLarge(_) | Self::MediaType(_))
+    }
+}
+
+impl IntoResponse for ApiError {
+    fn into_response(self) -> Response {
+        let (status, error_type) = self.kind();
+        let mut response = (status, Json(Body { error: self.to_string(), error_type })).into_response();
+        if let Some(seconds) = self.retry_after() {
+            response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.leaves_body_unread() {
+            response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
+    }
+}

@@ -1,0 +1,223 @@
+//! What orchestrators, Consul and Prometheus ask: alive, ready, healthy, which model, which figures.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use axum::Json;
+use axum::extract::State;
+use axum::http::StatusCode;
+use axum::http::header::CONTENT_TYPE;
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use super::error::ApiError;
+use super::state::{App, Phase};
+use crate::gpu::MemoryStats;
+
+/// From here on the queue is said to be nearly full: still served, but somebody should know.
+const NEARLY_FULL_PERCENT: usize = 90;
+
+/// The state that `/health` reports, with its HTTP status: Consul reads 2xx as passing, 429 as warning, else critical.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
+enum Status {
+    Ok,
+    Degraded,
+    Loading,
+    Draining,
+    Failed,
+}
+
+#[derive(Serialize)]
+struct Health {
+    status: Status,
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    reasons: Vec<String>,
+    gpu_count: usize,
+    memory_stats: Vec<MemoryStats>,
+    model: Option<String>,
+    device: Option<String>,
+    queue_depth: usize,
+    queue_capacity: usize,
+    in_flight: usize,
+    failed_batches: u64,
+    last_error: Option<Error>,
+    uptime_seconds: u64,
+}
+
+#[derive(Serialize)]
+struct Error {
+    message: String,
+    seconds_ago: u64,
+}
+
+impl Status {
+    fn code(self) -> StatusCode {
+        match self {
+            Self::Ok => StatusCode::OK,
+            Self::Degraded => StatusCode::TOO_MANY_REQUESTS,
+            Self::Loading | Self::Draining | Self::Failed => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+}
+
+/// What this instance really is able to do.
+pub(super) async fn health(State(app): State<Arc<App>>) -> Response {
+    let health = Health::of(&app, Instant::now());
+    (health.status.code(), Json(health)).into_response()
+}
+
+impl Health {
+    fn of(app: &App, now: Instant) -> Self {
+        let serving = app.serving();
+        let engine = serving.map(|serving| &serving.engine);
+        let condition = engine.map(|engine| engine.condition());
+        let queue_capacity = app.settings.max_queue;
+        let queue_depth = engine.map_or(0, |engine| engine.queue().depth());
+        let memory_stats = app.gpus.stats(now);
+        let failures: Vec<String> =
+            condition.map(|it| it.inability().into_iter().chain(it.stuck(now)).collect()).unwrap_or_default();
+        let strains = strains(queue_depth, queue_capacity, &memory_stats);
+        let status = match app.phase() {
+            Phase::Loading => Status::Loading,
+            Phase::Draining => Status::Draining,
+            Phase::Ready if !failures.is_empty() => Status::Failed,
+            Phase::Ready if !strains.is_empty() => Status::Degraded,
+            Phase::Ready => Status::Ok,
+        };
+        let last_error = condition.and_then(|condition| condition.last_error()).map(|error| Error {
+            message: error.message,
+            seconds_ago: now.saturating_duration_since(error.at).as_secs(),
+        });
+        Self {
+            status,
+            reasons: failures.into_iter().chain(strains).collect(),
+            gpu_count: memory_stats.len(),
+            memory_stats,
+            model: serving.map(|serving| serving.model.description.name().to_owned()),
+            device: serving.map(|serving| serving.model.device.to_string()),
+            queue_depth,
+            queue_capacity,
+            in_flight: app.in_flight(),
+            failed_batches: condition.map_or(0, |condition| condition.failed_batches()),
+            last_error,
+            uptime_seconds: now.saturating_duration_since(app.started).as_secs(),
+        }
+    }
+}
+
+/// What makes an instance degraded: able, but near its limits.
+fn strains(depth: usize, capacity: usize, gpus: &[MemoryStats]) -> Vec<String> {
+    let mut strains = Vec::new();
+    if depth * 100 >= capacity * NEARLY_FULL_PERCENT {
+        strains.push(format!("{depth} of {capacity} places in the queue are taken"));
+    }
+    for gpu in gpus.iter().filter(|gpu| !gpu.healthy) {
+        strains.push(format!(
+            "GPU {} has {} % of its memory in use or cannot be read",
+            gpu.gpu, gpu.memory_used_percent
+        ));
+    }
+    strains
+}
+
+/// Alive: the server answers and no model thread hangs. Failing this means: restart me.
+pub(super) async fn livez(State(app): State<Arc<App>>) -> Response {
+    match app.serving().and_then(|serving| serving.engine.condition().stuck(Instant::now())) {
+        None => "ok\n".into_response(),
+        Some(problem) => ApiError::Unhealthy(problem).into_response(),
+    }
+}
+
+/// Ready: predictions are accepted. Failing this means: send me nothing.
+pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
+    let condition = app.serving().map(|serving| serving.engine.condition());
+    match app.phase() {
+        Phase::Loading => ApiError::Loading.into_response(),
+        Phase::Draining => ApiError::Draining.into_response(),
+        Phase::Ready => match condition.and_then(|condition| condition.inability()) {
+            None => "ok\n".into_response(),
+            Some(problem) => ApiError::Unhealthy(problem).into_response(),
+        },
+    }
+}
+
+#[derive(Serialize)]
+struct Info<'a> {
+    model: &'a str,
+    model_version: Option<&'a str>,
+    license: Option<&'a str>,
+    attribution: Option<&'a str>,
+    task: &'a str,
+    labels: &'a [String],
+    inputs: Vec<&'a str>,
+    max_seq_length: usize,
+    aggregation_strategy: &'a str,
+    device: String,
+    instances: usize,
+    threads: usize,
+    max_batch_size: usize,
+    max_batch_tokens: usize,
+    max_batch_delay_ms: f64,
+    max_queue: usize,
+    body_limit: usize,
+    runtime: &'static str,
+    runtime_version: &'static str,
+    torch_version: &'static str,
+}
+
+/// Which model this is, and how it is run.
+pub(super) async fn info(State(app): State<Arc<App>>) -> Response {
+    let Some(serving) = app.serving() else { return ApiError::Loading.into_response() };
+    let model = &serving.model;
+    let description = &model.description;
+    let limits = app.settings.batching.limits(model.device.is_gpu());
+    Json(Info {
+        model: description.name(),
+        model_version: description.card.version.as_deref(),
+        license: description.card.license.as_deref(),
+        attribution: description.card.attribution.as_deref(),
+        task: description.task.as_str(),
+        labels: &description.labels,
+        inputs: description.inputs.iter().map(|input| input.as_str()).collect(),
+        max_seq_length: description.max_seq_length,
+        aggregation_strategy: model.aggregation.as_str(),
+        device: model.device.to_string(),
+        instances: serving.engine.instances(),
+        threads: app.settings.running.threads,
+        max_batch_size: limits.max_size,
+        max_batch_tokens: limits.max_padded_tokens,
+        max_batch_delay_ms: limits.max_delay.as_secs_f64() * 1e3,
+        max_queue: app.settings.max_queue,
+        body_limit: app.settings.body_limit,
+        runtime: env!("CARGO_PKG_NAME"),
+        runtime_version: env!("CARGO_PKG_VERSION"),
+        torch_version: env!("PILOTLIGHT_TORCH_VERSION"),
+    })
+    .into_response()
+}
+
+/// The figures, for Prometheus.
+pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
+    let depth = app.serving().map_or(0, |serving| serving.engine.queue().depth());
+    app.metrics.set_queue(depth, app.settings.max_queue, app.phase() == Phase::Ready);
+    for gpu in app.gpus.stats(Instant::now()) {
+        app.metrics.set_gpu_memory(&gpu.gpu.to_string(), gpu.used, gpu.total);
+    }
+    match app.metrics.render() {
+        Ok(text) => ([(CONTENT_TYPE, "text/plain; version=0.0.4; charset=utf-8")], text).into_response(),
+        Err(error) => ApiError::Internal(format!("cannot write the metrics: {error}")).into_response(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_nearly_full_queue_is_a_strain() {
+        assert!(strains(89, 100, &[]).is_empty());
+        assert_eq!(strains(90, 100, &[]).len(), 1);
+        assert_eq!(Status::Degraded.code(), 429);
+    }
+}

@@ -1,0 +1,212 @@
+//! Reads a model directory, without libtorch: what is there, what the model is, how it wants to be called.
+
+use std::path::{Path, PathBuf};
+
+use super::HfConfig;
+use crate::backend::InputName;
+use crate::config::{ModelCard, Running, RuntimeToml};
+use crate::task::TaskKind;
+use crate::text::TokenizerError;
+
+/// Without any word from config.json or runtime.toml, texts are cut here: what nearly all BERT-like models take.
+const USUAL_MAX_SEQ_LENGTH: usize = 512;
+
+/// What the files of the directory say, merged and checked.
+#[derive(Debug, Clone)]
+pub struct Description {
+    /// The directory.
+    pub dir: PathBuf,
+    /// Name, version, licence, attribution.
+    pub card: ModelCard,
+    /// What the model does.
+    pub task: TaskKind,
+    /// The inputs of `forward`, in order.
+    pub inputs: Vec<InputName>,
+    /// The labels in the order of the outputs.
+    pub labels: Vec<String>,
+    /// Texts are truncated to so many tokens.
+    pub max_seq_length: usize,
+    /// What fills up short rows.
+    pub pad_token_id: i64,
+    /// Sentences for `check`.
+    pub examples: Vec<String>,
+}
+
+/// The model cannot be loaded.
+#[derive(Debug, thiserror::Error)]
+pub enum ModelError {
+    /// The directory is not there.
+    #[error("model directory `{}` {problem}; point --model (MODEL_RUNTIME_MODEL) at a directory with model.pt, tokenizer.json and config.json", dir.display())]
+    Directory {
+        /// The directory.
+        dir: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// Files are missing.
+    #[error("model directory `{}` lacks {missing}; export the model again (see examples/export)", dir.display())]
+    Incomplete {
+        /// The directory.
+        dir: PathBuf,
+        /// The names of the missing files.
+        missing: String,
+    },
+    /// A file is there but cannot be used.
+    #[error("cannot use `{}`: {problem}", path.display())]
+    File {
+        /// The file.
+        path: PathBuf,
+        /// Why not.
+        problem: String,
+    },
+    /// `tokenizer.json` is there but cannot be used.
+    #[error(transparent)]
+    Tokenizer(TokenizerError),
+    /// The settings do not suit the model.
+    #[error("{0}")]
+    Mismatch(String),
+    /// The device is not there.
+    #[error("device `{device}` cannot be used: {problem}")]
+    Device {
+        /// What was asked for.
+        device: String,
+        /// Why not.
+        problem: String,
+    },
+}
+
+impl Description {
+    /// Reads the directory, with `file` already read from it.
+    pub fn read(dir: &Path, file: &RuntimeToml, running: &Running) -> Result<Self, ModelError> {
+        Self::require_files(dir)?;
+        let config_path = dir.join("config.json");
+        let problem = |problem: String| ModelError::File { path: config_path.clone(), problem };
+        let text = std::fs::read_to_string(&config_path).map_err(|error| problem(error.to_string()))?;
+        let config: HfConfig = serde_json::from_str(&text).map_err(|error| problem(error.to_string()))?;
+        let task = match file.task {
+            Some(task) => task,
+            None => TaskKind::infer(&config.architectures).map_err(&problem)?,
+        };
+        let mut card = file.model.clone();
+        card.name.get_or_insert_with(|| directory_name(dir));
+        Ok(Self {
+            dir: dir.to_owned(),
+            card,
+            task,
+            inputs: file.inputs.clone().unwrap_or_else(|| InputName::infer(&config)),
+            labels: config.labels().map_err(&problem)?,
+            max_seq_length: max_seq_length(&config, running)?,
+            pad_token_id: config.pad_token_id.unwrap_or(0),
+            examples: file.examples.clone(),
+        })
+    }
+
+    /// The path of one of the model's files.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.dir.join(name)
+    }
+
+    /// The model's name.
+    pub fn name(&self) -> &str {
+        self.card.name.as_deref().unwrap_or_default()
+    }
+
+    fn require_files(dir: &Path) -> Result<(), ModelError> {
+        let problem = |problem: String| ModelError::Directory { dir: dir.to_owned(), problem };
+        match std::fs::metadata(dir) {
+            Ok(found) if found.is_dir() => {}
+            Ok(_) => return Err(problem("is not a directory".to_owned())),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+                return Err(problem("does not exist".to_owned()));
+            }
+            Err(error) => return Err(problem(format!("cannot be read ({error})"))),
+        }
+        let names = ["model.pt", "tokenizer.json", "config.json"];
+        let missing: Vec<&str> = names.into_iter().filter(|name| !dir.join(name).is_file()).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        Err(ModelError::Incomplete { dir: dir.to_owned(), missing: missing.join(", ") })
+    }
+}
+
+fn max_seq_length(config: &HfConfig, running: &Running) -> Result<usize, ModelError> {
+    match (running.max_seq_length, config.longest_sequence()) {
+        (Some(wished), Some(longest)) if wished > longest => Err(ModelError::Mismatch(format!(
+            "max-seq-length is {wished}, but the model takes at most {longest} tokens (config.json); lower it"
+        ))),
+        (Some(wished), _) if wished < 3 => Err(ModelError::Mismatch(format!(
+            "max-seq-length is {wished}, which leaves no room for text between the special tokens; raise it to at least 3"
+        ))),
+        (Some(wished), _) => Ok(wished),
+        (None, longest) => Ok(longest.unwrap_or(USUAL_MAX_SEQ_LENGTH)),
+    }
+}
+
+fn directory_name(dir: &Path) -> String {
+    let real = dir.canonicalize().unwrap_or_else(|_| dir.to_owned());
+    real.file_name().map_or_else(|| "model".to_owned(), |name| name.to_string_lossy().into_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::backend::DeviceChoice;
+    use crate::task::Strategy;
+
+    const CONFIG: &str = r#"{"architectures": ["BertForTokenClassification"], "model_type": "bert",
+        "id2label": {"0": "O", "1": "B-PER"}, "max_position_embeddings": 512, "type_vocab_size": 2}"#;
+
+    fn running(max_seq_length: Option<usize>) -> Running {
+        Running { device: DeviceChoice::Cpu, threads: 1, max_seq_length, aggregation: Strategy::None }
+    }
+
+    fn model_dir(config: &str) -> tempfile::TempDir {
+        let dir = tempfile::tempdir().unwrap();
+        for (name, text) in [("model.pt", ""), ("tokenizer.json", "{}"), ("config.json", config)] {
+            std::fs::write(dir.path().join(name), text).unwrap();
+        }
+        dir
+    }
+
+    fn read(dir: &Path, max_seq_length: Option<usize>) -> Result<Description, ModelError> {
+        Description::read(dir, &RuntimeToml::default(), &running(max_seq_length))
+    }
+
+    #[test]
+    fn what_runtime_toml_leaves_out_is_inferred_from_config_json() {
+        let dir = model_dir(CONFIG);
+        let model = read(dir.path(), None).unwrap();
+        assert_eq!(model.task, TaskKind::TokenClassification);
+        assert_eq!(model.inputs, [InputName::InputIds, InputName::AttentionMask, InputName::TokenTypeIds]);
+        assert_eq!(model.max_seq_length, 512);
+        assert!(!model.name().is_empty());
+    }
+
+    #[test]
+    fn a_missing_directory_and_missing_files_are_named() {
+        let dir = model_dir(CONFIG);
+        std::fs::remove_file(dir.path().join("tokenizer.json")).unwrap();
+        assert!(read(dir.path(), None).unwrap_err().to_string().contains("lacks tokenizer.json;"));
+        let error = read(&dir.path().join("nowhere"), None).unwrap_err().to_string();
+        assert!(error.contains("nowhere` does not exist") && error.contains("--model"), "{error}");
+    }
+
+    #[test]
+    fn a_length_that_the_model_cannot_take_is_refused() {
+        let dir = model_dir(CONFIG);
+        assert!(read(dir.path(), Some(513)).unwrap_err().to_string().contains("at most 512"));
+        assert!(read(dir.path(), Some(2)).unwrap_err().to_string().contains("at least 3"));
+        assert_eq!(read(dir.path(), Some(64)).unwrap().max_seq_length, 64);
+    }
+
+    #[test]
+    fn a_damaged_config_and_an_unknown_architecture_name_the_file() {
+        let broken = read(model_dir("{").path(), None).unwrap_err().to_string();
+        assert!(broken.contains("config.json"), "{broken}");
+        let other = read(model_dir(r#"{"architectures": ["GPT2LMHeadModel"]}"#).path(), None)
+            .unwrap_err()
+            .to_string();
+        assert!(other.contains("GPT2LMHeadModel") && other.contains("token-classification"), "{other}");
+    }
+}
