@@ -86,23 +86,25 @@ async fn run(settings: Settings, description: Description, cores: usize) -> Resu
         }
     }
     let name = stop.next().await;
+    app.drain();
     tracing::info!(signal = name, in_flight = app.in_flight(), "draining");
     Ok(drain(&app, connections, stop).await)
 }
 
 fn adopt(app: &App, serving: Serving) {
-    let limits = app.settings.batching.limits(serving.model.device.is_gpu());
+    app.adopt(serving);
+    let Some(Serving { model, engine }) = app.serving().map(AsRef::as_ref) else { return };
+    let limits = app.settings.batching.limits(model.device.is_gpu());
     tracing::info!(
-        model = serving.model.description.name(),
-        device = %serving.model.device,
-        instances = serving.engine.instances(),
+        model = model.description.name(),
+        device = %model.device,
+        instances = engine.instances(),
         threads = app.settings.running.threads,
         max_batch_size = limits.max_size,
         max_batch_tokens = limits.max_padded_tokens,
         seconds = app.started.elapsed().as_secs_f64(),
         "ready"
     );
-    app.adopt(serving);
 }
 
 /// Loads the model and starts its threads, on a thread of its own.
@@ -141,9 +143,11 @@ fn load_and_start(app: &App, description: Description, cores: usize) -> Result<S
     Ok(Serving { model, engine })
 }
 
-/// Not ready at once; answers what was accepted; a second signal or the timeout ends the waiting.
+/// Answers what was accepted; a second signal or the timeout ends the waiting.
 async fn drain(app: &Arc<App>, connections: Connections, mut stop: StopSignals) -> Exit {
-    app.drain();
+    if let Some(serving) = app.serving() {
+        serving.engine.queue().hurry();
+    }
     let all_answered = tokio::select! {
         () = connections.finish() => true,
         () = tokio::time::sleep(app.settings.shutdown_timeout) => {

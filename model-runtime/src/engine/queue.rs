@@ -73,13 +73,16 @@ impl<J> Queue<J> {
         self.capacity
     }
 
-    /// Nobody waits for company any more, and model threads end once the queue is empty.
-    pub fn close(&self) {
-        let mut state = self.lock();
-        state.closed = true;
-        state.batcher.hurry();
-        drop(state);
+    /// Nobody waits for company any more: the server is shutting down, and its time is short.
+    pub fn hurry(&self) {
+        self.lock().batcher.hurry();
         self.wake.notify_all();
+    }
+
+    /// Model threads end once the queue is empty.
+    pub fn close(&self) {
+        self.lock().closed = true;
+        self.hurry();
     }
 
     /// Blocks until a batch is due, at most `patience`.
@@ -214,6 +217,22 @@ mod tests {
         held.submit(Instant::now(), vec![(1, 7)]);
         assert!(matches!(queue.next(SOON), Next::Batch(batch) if batch == [7]));
         assert!(matches!(queue.next(SOON), Next::Closed));
+    }
+
+    #[test]
+    fn hurrying_sends_off_those_who_wait_for_company() {
+        let limits = Limits {
+            max_size: 8,
+            max_padded_tokens: 100,
+            max_padding: usize::MAX,
+            max_delay: Duration::from_secs(3600),
+        };
+        let queue = Arc::new(Queue::new(limits, 4));
+        let mut held = queue.reserve(1).unwrap();
+        held.submit(Instant::now(), vec![(1, 1)]);
+        assert!(matches!(queue.next(SOON), Next::Nothing));
+        queue.hurry();
+        assert!(matches!(queue.next(SOON), Next::Batch(batch) if batch == [1]));
     }
 
     #[test]

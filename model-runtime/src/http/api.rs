@@ -53,6 +53,14 @@ struct Body {
 
 impl Request {
     pub(crate) fn parse(body: &[u8]) -> Result<Self, ApiError> {
+        // Read as a struct, an array would be taken for the object's values in order.
+        if body.trim_ascii_start().first() != Some(&b'{') {
+            let json: Result<IgnoredAny, _> = serde_json::from_slice(body);
+            json.map_err(|error| ApiError::InvalidJson(error.to_string()))?;
+            return Err(ApiError::WrongShape(
+                "the body must be an object: {\"inputs\": \"some text\"}".to_owned(),
+            ));
+        }
         let body: Body = serde_json::from_slice(body).map_err(|error| match error.classify() {
             serde_json::error::Category::Data => ApiError::WrongShape(error.to_string()),
             _ => ApiError::InvalidJson(error.to_string()),
@@ -161,13 +169,10 @@ mod tests {
 
     #[test]
     fn what_is_not_json_or_not_the_shape_is_a_bad_request() {
-        for broken in ["", "{", "{\"inputs\": \"\\ud800\"}", "nonsense", &"[".repeat(10_000)] {
-            assert!(
-                matches!(parse(broken), Err(ApiError::InvalidJson(_) | ApiError::WrongShape(_))),
-                "{broken}"
-            );
+        let nested = format!("{{\"inputs\": \"a\", \"options\": {}", "[".repeat(10_000));
+        for broken in ["", "{", "[1,", "{\"inputs\": \"\\ud800\"}", "nonsense", &nested] {
+            assert!(matches!(parse(broken), Err(ApiError::InvalidJson(_))), "{broken}");
         }
-        assert!(matches!(parse("{\"inputs\": \"\\ud800\"}"), Err(ApiError::InvalidJson(_))));
         assert!(matches!(Request::parse(b"{\"inputs\": \"\xff\"}"), Err(ApiError::InvalidJson(_))));
         for shape in
             ["[]", "{}", r#"{"inputs": 1}"#, r#"{"inputs": [["a"]]}"#, r#"{"inputs": "a", "input": "b"}"#]

@@ -1,0 +1,10 @@
+//! Tests of the real program on the real model, over HTTP and by signals.
+
+#[cfg(test)]
+mod life;
+#[cfg(test)]
+mod predict;
+#[cfg(test)]
+mod refusals;
+#[cfg(test)]
+mod support;
