@@ -6,12 +6,15 @@ Standard library only, so that it runs on whatever Python the system has.
 from __future__ import annotations
 
 import ctypes
+import fcntl
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
+import tempfile
 import time
 from contextlib import ExitStack
 from pathlib import Path
@@ -21,6 +24,27 @@ PR_SET_PDEATHSIG = 1  # <linux/prctl.h>
 
 class DemoFailed(Exception):
     """What went wrong, followed by what to do."""
+
+
+def scratch_directory(cache: Path) -> Path:
+    """A directory that is ours while we live. Those of demonstrations that were killed are removed on the way."""
+    (cache / "locks").mkdir(exist_ok=True)
+    # Held over all of this, so that nobody takes a directory that is not locked yet for an abandoned one.
+    with (cache / "locks" / "demo").open("w") as door:
+        fcntl.flock(door, fcntl.LOCK_EX)
+        for left in cache.glob("demo-*"):
+            held = os.open(left, os.O_RDONLY)
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(left, ignore_errors=True)
+            except BlockingIOError:
+                pass  # its demonstration is running
+            finally:
+                os.close(held)
+        scratch = Path(tempfile.mkdtemp(prefix="demo-", dir=cache))
+        # Never closed: the kernel gives the lock back when this process ends, in whatever way. Children do not inherit it.
+        fcntl.flock(os.open(scratch, os.O_RDONLY), fcntl.LOCK_EX)
+        return scratch
 
 
 def free_ports(count: int) -> list[int]:

@@ -13,17 +13,16 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import textwrap
 import threading
 import time
 from pathlib import Path
 
-from life import Consul, DemoFailed, Process, free_ports, post
+from life import Consul, DemoFailed, Process, free_ports, post, scratch_directory
 
 SERVICE = {"model": "rampart", "task": "ner", "env": "demo", "version": "v1.4.0"}
 NAME = "rampart-ner-demo-v1-4-0"  # a DNS label: the dots of the version become hyphens
-SENTENCE = "Zoë Saldaña moved to 12 Lindenstraße, Berlin 👋 – call her at +1 (415) 555-0134."
+SENTENCE = "👋 Zoë Saldaña moved to 12 Lindenstraße, Berlin; call her at +1 (415) 555-0134."
 
 # Loading the model takes a second; a machine busy with something else may need many.
 PASSING_WITHIN = 60.0
@@ -44,9 +43,10 @@ def show(text: str) -> None:
 def main() -> int:
     cache = Path(os.environ["PILOTLIGHT_CACHE"])
     (cache / "log").mkdir(parents=True, exist_ok=True)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background job starts with it ignored
     for stop in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(stop, lambda *_: sys.exit(143))
-    scratch = Path(tempfile.mkdtemp(prefix="demo-", dir=cache))
+    scratch = scratch_directory(cache)
     started: list[Process] = []
     try:
         Demo(scratch, cache / "log", started).run()
