@@ -121,6 +121,29 @@ impl Watch {
         }
     }
 
+    /// Waits until `holds` has held without a break for `lasting`; the sighting with which that time began.
+    pub fn steady(
+        &self,
+        since: SystemTime,
+        lasting: Duration,
+        within: Duration,
+        what: &str,
+        holds: impl Fn(&Sighting) -> bool,
+    ) -> Result<Sighting> {
+        let give_up_at = Instant::now() + within;
+        let mut since = since;
+        loop {
+            let left = give_up_at.saturating_duration_since(Instant::now());
+            let began = self.first(since, left, what, &holds)?;
+            // Waiting for the break, in vain, is the proof that there was none.
+            let left = lasting.saturating_sub(began.at.max(since).elapsed().unwrap_or_default());
+            match self.first(began.at, left, "a break", |sighting| !holds(sighting)) {
+                Ok(broken) => since = broken.at,
+                Err(_) => return Ok(began),
+            }
+        }
+    }
+
     /// All sightings from the one in force at `since` on.
     #[must_use]
     pub fn since(&self, since: SystemTime) -> Vec<Sighting> {

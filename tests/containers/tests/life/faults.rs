@@ -9,6 +9,9 @@ use crate::{PATIENCE, REQUEST, Scene, note};
 /// Far below the ten seconds of the check's interval, far above the milliseconds it takes: the machine may be busy.
 const AT_ONCE: Duration = Duration::from_secs(1);
 
+/// How long a state must last to count as one and not as a passing moment.
+const STEADY: Duration = Duration::from_secs(2);
+
 #[test]
 fn a_killed_worker_leaves_rotation_at_once_and_comes_back() {
     let scene = Scene::new("ner");
@@ -36,11 +39,13 @@ fn a_killed_agent_comes_back_and_the_entry_stays_true() {
 
     let killed = instance.kill("consul").unwrap();
     wait_for_new_agent(&instance, &before);
-    let passing = scene.watch.first(killed, PATIENCE, "passing", Sighting::has_passing).unwrap();
-    assert_eq!(passing.entries.len(), 1, "no second entry: {:?}", passing.entries);
+    let steady = scene.watch.steady(killed, STEADY, PATIENCE, "passing", Sighting::has_passing).unwrap();
+    note("agent killed → passing for good", steady.at.duration_since(killed).unwrap_or_default());
+    assert_eq!(steady.entries.len(), 1, "no second entry: {:?}", steady.entries);
+    let (status, text) = instance.container().exec(&["supervisor", "status"]).unwrap();
+    assert_eq!(status, 0, "`status` agrees with the catalog: {text}");
 
     // The new agent speaks for the instance: what happens to the worker is in the catalog at once.
-    wait_until_status_is_passing(&instance);
     let killed = instance.kill("model-runtime").unwrap();
     let out = scene.watch.first(killed, AT_ONCE, "out of passing", |seen| !seen.has_passing()).unwrap();
     note("after the agent's restart: worker killed → out of passing", out.at.duration_since(killed).unwrap());
@@ -60,18 +65,6 @@ fn wait_for_new_agent(instance: &pilotlight_containers::Instance, before: &[u32]
             return;
         }
         assert!(std::time::Instant::now() < give_up_at, "no new agent: was {before:?}, is {now:?}");
-        std::thread::sleep(Duration::from_millis(50));
-    }
-}
-
-fn wait_until_status_is_passing(instance: &pilotlight_containers::Instance) {
-    let give_up_at = std::time::Instant::now() + PATIENCE;
-    loop {
-        let (status, text) = instance.container().exec(&["supervisor", "status"]).unwrap();
-        if status == 0 {
-            return;
-        }
-        assert!(std::time::Instant::now() < give_up_at, "not passing: {text}");
         std::thread::sleep(Duration::from_millis(50));
     }
 }

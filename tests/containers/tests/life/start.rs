@@ -22,7 +22,15 @@ fn an_instance_is_found_answers_and_says_how_it_is() {
     // The answer to a real sentence, first as the network sees it, then from a container beside it.
     let reply = post(&instance.worker(), "/predict", REQUEST, PATIENCE).unwrap();
     assert_eq!(reply.status, 200, "{}", reply.body);
-    assert!(reply.body.contains("Sarah"), "the person is recognised: {}", reply.body);
+    let found: Vec<serde_json::Value> = serde_json::from_str(&reply.body).unwrap();
+    let names: Vec<_> = found
+        .iter()
+        .take(2)
+        .map(|entity| (&entity["entity_group"], &entity["start"], &entity["end"]))
+        .collect();
+    let expected =
+        [(&"GIVEN_NAME".into(), &11.into(), &16.into()), (&"SURNAME".into(), &17.into(), &24.into())];
+    assert_eq!(names, expected, "Sarah Johnson is recognised: {}", reply.body);
     assert_eq!(predict_from_another_container(&scene.lab, "instance").trim_end(), reply.body.trim_end());
 
     let (status, text) = instance.container().exec(&["supervisor", "status"]).unwrap();
