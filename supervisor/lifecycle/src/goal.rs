@@ -34,7 +34,7 @@ pub enum StopReason {
 impl std::fmt::Display for StopReason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Signal(signal) => write!(f, "signal {signal} received"),
+            Self::Signal(signal) => write!(f, "{} received", crate::signal::name(*signal)),
             Self::Requested => f.write_str("stop requested over the control socket"),
             Self::WorkerFinished(exit) => write!(f, "the worker {exit} and is not to be restarted"),
             Self::WorkerExhausted(exit) => write!(f, "the worker {exit} and has used up its restarts"),

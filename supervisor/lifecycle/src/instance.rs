@@ -158,7 +158,8 @@ impl Instance {
             Goal::Stop(stop) => stop.asked = stop.asked.saturating_add(1).min(3),
             Goal::Run => {
                 // Where the entry is not in rotation there are no clients to wait for.
-                let in_rotation = matches!(self.registration.known(), Known::Listed { .. })
+                let in_rotation = self.was_passing
+                    && *self.registration.known() != Known::Absent
                     && !self.registration.is_listed_as(Level::Critical);
                 let stage = if in_rotation {
                     Stage::OutOfRotation { until: now.saturating_add(self.policy.stop.out_of_rotation) }
@@ -467,4 +468,34 @@ fn end(
         commands.extend(pid.map(|pid| Command::Signal { role, pid, signal }));
     }
     process.give_up_if_due(now);
+}
+
+#[cfg(test)]
+impl Instance {
+    /// The same instance as if it were `to` now: what makes states at different times comparable.
+    pub(crate) fn rebased(mut self, now: Moment, to: Moment) -> Self {
+        // What is past is past, however long; what lies ahead stays as far ahead as it is.
+        let shift = |moment: &mut Moment| {
+            if *moment <= now {
+                *moment = Moment::ZERO;
+            } else if *moment != Moment::MAX {
+                *moment = (*moment + to).saturating_sub(now);
+            }
+        };
+        self.agent.each_moment(&shift);
+        self.worker.each_moment(&shift);
+        self.registration.each_moment(&shift);
+        if let Goal::Stop(stop) = &mut self.goal {
+            // The budget's parts are counted from here.
+            stop.began = (stop.began + to).saturating_sub(now);
+            match &mut stop.stage {
+                Stage::OutOfRotation { until }
+                | Stage::Draining { until }
+                | Stage::Deregistering { until } => shift(until),
+                Stage::StoppingWorker | Stage::StoppingAgent | Stage::Stopped => {}
+            }
+        }
+        self.policy.start_timeout.iter_mut().for_each(shift);
+        self
+    }
 }

@@ -16,7 +16,7 @@
 //! worker's [`health::Health`], what the agent says of the cluster ([`link::AgentLink`]), the catalog entry's
 //! [`registration::Registration`], and the [`goal::Goal`]. The public [`Phase`] is derived from them and never stored.
 //!
-//! `tests/search.rs` visits every reachable state together with a model of the outside world (live processes, the
+//! `search.rs`, a test, visits every reachable state together with a model of the outside world (live processes, the
 //! catalog's contents, unanswered requests) and checks the truths listed there.
 
 pub mod backoff;
@@ -31,6 +31,8 @@ pub mod phase;
 pub mod policy;
 pub mod process;
 pub mod registration;
+#[cfg(test)]
+mod search;
 pub mod signal;
 
 pub use command::{Command, Request};

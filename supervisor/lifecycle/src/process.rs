@@ -231,6 +231,21 @@ impl Supervised {
         true
     }
 
+    #[cfg(test)]
+    pub(crate) fn each_moment(&mut self, shift: &impl Fn(&mut Moment)) {
+        match &mut self.state {
+            Process::Running { stable_at, .. } => shift(stable_at),
+            Process::Stopping { kill_at, give_up_at, .. } => {
+                shift(kill_at);
+                shift(give_up_at);
+            }
+            Process::Killed { give_up_at, .. } => shift(give_up_at),
+            Process::Backoff { retry_at } => shift(retry_at),
+            Process::Idle | Process::Spawning | Process::Ended => {}
+        }
+        self.forgotten_at.iter_mut().for_each(shift);
+    }
+
     /// When there is something to do again without any event.
     pub fn next_deadline(&self) -> Option<Moment> {
         match self.state {

@@ -105,9 +105,13 @@ impl Registration {
         if self.in_flight.is_some() || self.retry_at > now {
             return None;
         }
-        let request = self.difference(now, wanted, deregister)?;
-        self.in_flight = Some(request.clone());
-        Some(request)
+        let request = self.difference(now, wanted, deregister);
+        if request.is_none() {
+            // What failed is not wanted any more: there is nothing to retry.
+            self.failures = 0;
+        }
+        self.in_flight.clone_from(&request);
+        request
     }
 
     /// What separates the known entry from the wanted one. Bad news goes first: the TTL check is made worse before the HTTP
@@ -157,23 +161,8 @@ impl Registration {
                 self.retry_at = now.saturating_add(retry.delay(self.failures));
                 self.failures = self.failures.saturating_add(1).min(31);
                 self.last_failure = Some(failure.reason().to_owned());
-                let may_have_happened = matches!(failure, Failure::Unanswered(_));
-                match request {
-                    // The agent does not hold what it was believed to hold.
-                    Request::Update(_) | Request::AddHttpCheck | Request::RemoveHttpCheck
-                        if !may_have_happened =>
-                    {
-                        self.known = Known::Unknown;
-                    }
-                    // Nobody knows what the check says now.
-                    Request::Update(_) => {
-                        if let Known::Listed { report, .. } = &mut self.known {
-                            *report = None;
-                        }
-                    }
-                    Request::Register { .. } => self.known = Known::Unknown,
-                    Request::AddHttpCheck | Request::RemoveHttpCheck | Request::Deregister { .. } => {}
-                }
+                // Refused: the agent does not hold what it was believed to hold. Unanswered: it may have done it or not.
+                self.known = Known::Unknown;
             }
         }
     }
@@ -200,6 +189,14 @@ impl Registration {
                 }
             }
         }
+    }
+
+    #[cfg(test)]
+    pub(crate) fn each_moment(&mut self, shift: &impl Fn(&mut Moment)) {
+        shift(&mut self.retry_at);
+        shift(&mut self.beat_at);
+        // Beyond the first, failures only lengthen the delay.
+        self.failures = self.failures.min(1);
     }
 
     /// When there is something to do again without any event.

@@ -15,8 +15,6 @@ pub enum Meaning {
 pub const INT: u8 = 2;
 /// SIGKILL (signal(7)).
 pub const KILL: u8 = 9;
-/// SIGPIPE (signal(7)).
-pub const PIPE: u8 = 13;
 /// SIGTERM: what `docker stop` and Kubernetes send (signal(7)).
 pub const TERM: u8 = 15;
 /// SIGCHLD (signal(7), x86 and ARM numbering).
@@ -28,5 +26,15 @@ pub fn meaning(signal: u8) -> Meaning {
         TERM | INT => Meaning::Stop,
         CHLD => Meaning::Ignore,
         _ => Meaning::Forward,
+    }
+}
+
+/// The name of a signal that ends an instance; other signals by number.
+pub fn name(signal: u8) -> String {
+    match signal {
+        TERM => "SIGTERM".to_owned(),
+        INT => "SIGINT".to_owned(),
+        KILL => "SIGKILL".to_owned(),
+        other => format!("signal {other}"),
     }
 }
