@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
     let Some(lib) = env::var_os("DEP_TCH_LIBTORCH_LIB").map(PathBuf::from) else {
-        println!("cargo:warning=torch-sys did not say where libtorch lies: set LD_LIBRARY_PATH to run model-runtime");
+        println!(
+            "cargo:warning=torch-sys did not say where libtorch lies: set LD_LIBRARY_PATH to run model-runtime"
+        );
         println!("cargo:rustc-env=PILOTLIGHT_TORCH_VERSION=2.6");
         return;
     };

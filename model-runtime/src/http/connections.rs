@@ -22,6 +22,8 @@ use tokio::task::JoinHandle;
 const LINGER: Duration = Duration::from_millis(100);
 /// A client that takes nothing of its answer for so long is gone.
 const UNSENT_TIMEOUT: Duration = Duration::from_secs(30);
+/// The largest head of a request, in bytes; larger ones get 431. The clients' own limits are below it.
+const MAX_HEAD: usize = 64 << 10;
 /// After an error of accept (out of file descriptors, most likely), so that it does not spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
@@ -114,7 +116,7 @@ impl Acceptor {
         let service = TowerToHyperService::new(self.router.clone());
         let mut closed = self.closed.clone();
         let mut http = http1::Builder::new();
-        http.timer(TokioTimer::new()).header_read_timeout(self.head_timeout);
+        http.timer(TokioTimer::new()).header_read_timeout(self.head_timeout).max_header_size(MAX_HEAD);
         tokio::spawn(async move {
             let _permit = permit;
             let connection = http.serve_connection(TokioIo::new(stream), service);

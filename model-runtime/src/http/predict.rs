@@ -50,6 +50,8 @@ async fn answer(app: &Arc<App>, request: HttpRequest<Body>) -> Result<Response, 
         (None, _) => return Err(ApiError::Loading),
     };
     let body = read_body(app, request).await?;
+    // Refused here already, a request to a full queue does not wait for the text pool.
+    drop(serving.engine.queue().reserve(1).map_err(overloaded)?);
     let limit = app.settings.request_timeout;
     let work = infer(app, serving, body, Instant::now());
     tokio::time::timeout(limit, work).await.unwrap_or(Err(ApiError::DeadlineExceeded(limit)))

@@ -77,6 +77,14 @@ async fn a_body_of_unknown_length_is_limited_too() {
 }
 
 #[tokio::test]
+async fn a_head_that_is_too_large_is_refused() {
+    let server = Server::ready(&[]);
+    let request = reqwest::Client::new().get(format!("{}/livez", server.url));
+    let response = request.header("x-large", "a".repeat(100_000)).send().await.unwrap();
+    assert_eq!(response.status(), 431);
+}
+
+#[tokio::test]
 async fn a_full_queue_refuses_at_once_with_retry_after_and_health_is_a_warning() {
     // The first request waits for company and so fills the queue for as long as the test needs.
     let flags = [
