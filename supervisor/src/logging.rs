@@ -3,7 +3,11 @@
 //! Lines are written by a thread of their own from a bounded queue and dropped when that is full: a reader that has stopped
 //! reading, or a closed descriptor, must not stop PID 1. The thread sleeps while there is nothing to write.
 
+use tracing::level_filters::LevelFilter;
 use tracing_appender::non_blocking::{NonBlockingBuilder, WorkerGuard};
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::layer::{Layer, SubscriberExt};
+use tracing_subscriber::util::SubscriberInitExt;
 
 use crate::config::{LogFormat, Logging};
 
@@ -17,15 +21,19 @@ pub fn start(logging: &Logging) -> WorkerGuard {
         .buffered_lines_limit(QUEUE_LINES)
         .thread_name("log")
         .finish(std::io::stderr());
-    let builder = tracing_subscriber::fmt()
-        .with_max_level(logging.level)
+    let layer = tracing_subscriber::fmt::layer()
         .with_target(false)
         .with_ansi(false)
         .log_internal_errors(false)
         .with_writer(writer);
-    match logging.format {
-        LogFormat::Text => builder.init(),
-        LogFormat::Json => builder.json().flatten_event(true).init(),
-    }
+    let layer = match logging.format {
+        LogFormat::Text => layer.boxed(),
+        LogFormat::Json => layer.json().flatten_event(true).boxed(),
+    };
+    // The level is about this program; its libraries speak only of trouble.
+    let ours = Targets::new()
+        .with_target("supervisor", logging.level)
+        .with_default(logging.level.min(LevelFilter::WARN));
+    tracing_subscriber::registry().with(layer.with_filter(ours)).init();
     guard
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write;
 use std::time::{Duration, SystemTime};
 
-use crate::status::{ProcessStatus, Status};
+use crate::status::{ProcessStatus, Status, StopStatus};
 
 /// The width of the first column.
 const LABEL: usize = 14;
@@ -37,20 +37,7 @@ pub fn render(status: &Status, colour: bool) -> String {
         line(&mut text, "  detail", &agent.detail);
         line(&mut text, "  node", &format!("{} at {}", agent.node, agent.api));
     }
-    let stop = &status.stop;
-    line(
-        &mut text,
-        "stop",
-        &format!(
-            "{} s: out {} + drain {} + deregister {} + worker {} + agent {}",
-            stop.timeout,
-            stop.out_of_rotation,
-            stop.drain_window,
-            stop.deregister,
-            stop.worker_grace,
-            stop.agent_leave
-        ),
-    );
+    line(&mut text, "stop", &stop(&status.stop));
     let supervisor = &status.supervisor;
     line(
         &mut text,
@@ -58,6 +45,20 @@ pub fn render(status: &Status, colour: bool) -> String {
         &format!("{}, pid {}, up {}", supervisor.version, supervisor.pid, age(&supervisor.started)),
     );
     text
+}
+
+/// The stop timeout and its parts, in seconds; a plain init has only one.
+fn stop(stop: &StopStatus) -> String {
+    let parts = [
+        ("out", stop.out_of_rotation),
+        ("drain", stop.drain_window),
+        ("deregister", stop.deregister),
+        ("worker", stop.worker_grace),
+        ("agent", stop.agent_leave),
+    ];
+    let given: Vec<String> =
+        parts.iter().filter(|(_, part)| *part > 0.0).map(|(name, part)| format!("{name} {part}")).collect();
+    format!("{} s: {}", stop.timeout, given.join(" + "))
 }
 
 fn process(text: &mut String, label: &str, process: &ProcessStatus) {

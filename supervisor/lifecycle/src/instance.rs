@@ -417,6 +417,7 @@ impl Instance {
             reasons.extend(self.registration.last_failure().map(|failure| format!("catalog: {failure}")));
         }
         match self.phase() {
+            Phase::Running => report.note,
             Phase::Passing => "the worker is ready and in the catalog as passing".to_owned(),
             _ if reasons.is_empty() => "registering".to_owned(),
             _ => reasons.join("; "),

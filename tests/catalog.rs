@@ -1,0 +1,164 @@
+//! The catalog entry of a real supervisor with a real agent, as a real server sees it.
+
+mod harness;
+
+use std::time::Instant;
+
+use harness::{PATIENCE, Server, Setup, free_port, pid_of, signal, wait_for};
+use serde_json::json;
+
+fn states(server: &Server) -> Vec<(String, String)> {
+    server
+        .checks("demo")
+        .into_iter()
+        .map(|(id, status, _)| (id, status))
+        .filter(|(id, _)| id != "serfHealth")
+        .collect()
+}
+
+fn is_passing(server: &Server) -> bool {
+    let passing = [("supervisor", "passing"), ("worker", "passing")]
+        .map(|(id, status)| (id.to_owned(), status.to_owned()));
+    states(server) == passing && server.instances("demo") == (1, 1)
+}
+
+#[test]
+fn registered_as_critical_until_the_worker_is_ready_then_passing_with_both_checks() {
+    let server = Server::start();
+    let setup =
+        Setup::joining(server.serf, &[]).option("service-version", "v2.6").option("service-tag", "canary");
+    std::fs::write(setup.dir.path().join("health"), "503").expect("written");
+    let supervisor = setup.option("service-meta", "team=nlp").start();
+    server.wait_for_instances("demo", (1, 0));
+    wait_for("the critical check", || {
+        (states(&server) == [("supervisor".to_owned(), "critical".to_owned())]).then_some(())
+    });
+    // Consul's servers hear of an output without a change of status within minutes only (check_update_interval), the agent at once.
+    let status = supervisor.wait_for_status("the reason", |status| {
+        let output = status["registration"]["checks"][0]["output"].as_str().unwrap_or_default().to_owned();
+        output.starts_with("starting: ") && output.contains("503")
+    });
+    assert_eq!((&status["phase"], &status["registration"]["state"]), (&json!("starting"), &json!("listed")));
+    assert_eq!(
+        server.checks("demo").iter().filter(|(id, ..)| id == "worker").count(),
+        0,
+        "no probes before it is ready"
+    );
+
+    supervisor.set_health("200");
+    wait_for("passing", || is_passing(&server).then_some(()));
+    let status = supervisor.wait_for_phase("passing");
+    assert_eq!(status["agent"]["ready"], true);
+    let entry = &server.get("/v1/catalog/service/demo").expect("entry")[0];
+    assert_eq!(entry["ServiceTags"], json!(["canary", "v2.6"]));
+    assert_eq!(entry["ServiceMeta"], json!({ "team": "nlp", "version": "v2.6" }));
+    assert_eq!(entry["ServiceID"], status["registration"]["id"]);
+    assert_eq!(supervisor.cli(&["status"]).status.code(), Some(0));
+    assert_eq!(supervisor.cli(&["health"]).status.code(), Some(0));
+}
+
+#[test]
+fn servers_that_are_late_are_waited_for_while_the_worker_serves() {
+    let serf = free_port();
+    let supervisor = Setup::joining(serf, &[]).start();
+    let status = supervisor.wait_for_status("the worker without servers", |status| {
+        status["agent"]["detail"] == "500 No known Consul servers" && status["worker"]["state"] == "running"
+    });
+    assert_eq!(status["phase"], "starting");
+    assert_eq!(supervisor.cli(&["status"]).status.code(), Some(1));
+    let server = Server::start_on(serf);
+    wait_for("passing", || is_passing(&server).then_some(()));
+    supervisor.wait_for_phase("passing");
+}
+
+#[test]
+fn a_crash_leaves_the_passing_set_at_once_and_comes_back_with_the_worker() {
+    let server = Server::start();
+    let supervisor = Setup::joining(server.serf, &[]).option("restart-backoff-min", "1s").start();
+    wait_for("passing", || is_passing(&server).then_some(()));
+    let status = supervisor.wait_for_phase("passing");
+    signal(pid_of(&status, "worker"), libc::SIGKILL);
+    server.wait_for_instances("demo", (1, 0));
+    let report = wait_for("the reason", || {
+        server.checks("demo").into_iter().find(|(id, status, _)| id == "supervisor" && status == "critical")
+    });
+    assert_eq!(report.2, "the worker was ended by SIGKILL");
+    wait_for("passing again", || is_passing(&server).then_some(()));
+    let status = supervisor.wait_for_phase("passing");
+    assert_eq!(
+        (status["worker"]["restarts"].as_i64(), status["agent"]["restarts"].as_i64()),
+        (Some(1), Some(0))
+    );
+}
+
+#[test]
+fn what_the_worker_says_of_itself_is_in_the_catalog() {
+    let server = Server::start();
+    let supervisor = Setup::joining(server.serf, &[]).start();
+    wait_for("passing", || is_passing(&server).then_some(()));
+    supervisor.set_health("429");
+    wait_for("warning", || {
+        states(&server).contains(&("supervisor".to_owned(), "warning".to_owned())).then_some(())
+    });
+    supervisor.wait_for_phase("degraded");
+    assert_eq!(supervisor.cli(&["status"]).status.code(), Some(1), "not passing");
+    assert_eq!(supervisor.cli(&["health"]).status.code(), Some(0), "and not to be killed for it");
+    supervisor.set_health("503");
+    wait_for("critical", || {
+        states(&server).contains(&("supervisor".to_owned(), "critical".to_owned())).then_some(())
+    });
+    assert_eq!(supervisor.cli(&["health"]).status.code(), Some(1));
+    supervisor.set_health("200");
+    wait_for("passing", || is_passing(&server).then_some(()));
+}
+
+#[test]
+fn an_agent_that_is_killed_is_restarted_and_the_entry_stays_true() {
+    let server = Server::start();
+    let supervisor = Setup::joining(server.serf, &[]).start();
+    wait_for("passing", || is_passing(&server).then_some(()));
+    let before = supervisor.wait_for_phase("passing");
+    signal(pid_of(&before, "agent"), libc::SIGKILL);
+    let after = supervisor.wait_for_status("the next agent", |status| {
+        status["agent"]["restarts"] == 1 && status["phase"] == "passing"
+    });
+    assert_ne!(pid_of(&before, "agent"), pid_of(&after, "agent"));
+    assert_eq!(pid_of(&before, "worker"), pid_of(&after, "worker"), "the worker has nothing to do with it");
+    wait_for("passing", || is_passing(&server).then_some(()));
+}
+
+#[test]
+fn an_agent_that_has_lost_its_data_is_the_same_node_and_registers_again() {
+    let server = Server::start();
+    let supervisor = Setup::joining(server.serf, &[]).option("restart-backoff-min", "1s").start();
+    wait_for("passing", || is_passing(&server).then_some(()));
+    let before = supervisor.wait_for_phase("passing");
+    let agent = pid_of(&before, "agent");
+    signal(agent, libc::SIGKILL);
+    wait_for("the agent to be dead", || (!harness::alive(agent)).then_some(()));
+    std::fs::remove_dir_all(supervisor.path("agent/data")).expect("removed before the restart");
+    supervisor.wait_for_status("the next agent", |status| {
+        status["agent"]["restarts"] == 1 && status["phase"] == "passing"
+    });
+    wait_for("one passing entry", || is_passing(&server).then_some(()));
+}
+
+#[test]
+fn a_crash_loop_ends_with_the_workers_status_and_no_entry() {
+    let server = Server::start();
+    let mut setup = Setup::joining(server.serf, &["--exit", "7"]);
+    setup = setup.option("restart-limit", "2").option("restart-backoff-min", "10ms");
+    let started = Instant::now();
+    let mut supervisor = setup.start();
+    assert_eq!(supervisor.wait().code(), Some(7), "{}", supervisor.log());
+    assert!(started.elapsed() < PATIENCE);
+    assert_eq!(server.instances("demo").0, 0);
+    assert!(supervisor.log().contains("has used up its restarts"), "{}", supervisor.log());
+}
+
+#[test]
+fn a_start_timeout_gives_up_with_69() {
+    let mut supervisor = Setup::joining(free_port(), &[]).option("start-timeout", "500ms").start();
+    assert_eq!(supervisor.wait().code(), Some(69), "{}", supervisor.log());
+    assert!(supervisor.log().contains("not passing within the start timeout"));
+}

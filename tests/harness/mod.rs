@@ -1,0 +1,371 @@
+//! What the tests share: real Consul servers, real supervisors, and waiting for facts with a deadline.
+//!
+//! Everything that is started is ended when it goes out of scope; a failing test shows the supervisor's log.
+
+#![expect(dead_code, unreachable_pub, reason = "each test file uses a part of it, and none of it is for anybody else")]
+
+use std::net::{TcpListener, UdpSocket};
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+
+/// How long anything may take on a busy machine.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+pub const SUPERVISOR: &str = env!("CARGO_BIN_EXE_supervisor");
+pub const STUB_WORKER: &str = env!("CARGO_BIN_EXE_stub-worker");
+
+/// The Consul program.
+pub fn consul() -> String {
+    std::env::var("CONSUL_BIN").unwrap_or_else(|_| "consul".to_owned())
+}
+
+/// Looks until there is something to see.
+pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(seen) = look() {
+            return seen;
+        }
+        assert!(Instant::now() < deadline, "waited {PATIENCE:?} for {what}");
+        std::thread::park_timeout(Duration::from_millis(10));
+    }
+}
+
+/// A port that nobody uses, by TCP and by UDP. Each is given out once in a process; other processes get others from the kernel.
+pub fn free_port() -> u16 {
+    static GIVEN: Mutex<Vec<u16>> = Mutex::new(Vec::new());
+    loop {
+        let tcp = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let port = tcp.local_addr().expect("bound").port();
+        let mut given = GIVEN.lock().expect("not poisoned");
+        if UdpSocket::bind(("127.0.0.1", port)).is_ok() && !given.contains(&port) {
+            given.push(port);
+            return port;
+        }
+    }
+}
+
+pub fn alive(pid: i32) -> bool {
+    // A zombie counts as dead: proc_pid_stat(5), field 3.
+    std::fs::read_to_string(format!("/proc/{pid}/stat"))
+        .ok()
+        .and_then(|stat| stat.rsplit_once(") ").map(|(_, rest)| !rest.starts_with('Z')))
+        .unwrap_or(false)
+}
+
+pub fn signal(pid: i32, number: i32) {
+    // SAFETY: kill(2) takes two integers.
+    assert_eq!(unsafe { libc::kill(pid, number) }, 0, "signal {number} to {pid}");
+}
+
+/// A Consul server on loopback.
+pub struct Server {
+    child: Child,
+    pub http: u16,
+    pub serf: u16,
+    ports: [u16; 2],
+    dir: tempfile::TempDir,
+}
+
+impl Server {
+    /// A server that leads.
+    pub fn start() -> Self {
+        Self::start_on(free_port())
+    }
+
+    /// A server that leads, with this gossip port.
+    pub fn start_on(serf: u16) -> Self {
+        let dir = tempfile::tempdir().expect("folder");
+        let (http, ports) = (free_port(), [free_port(), free_port()]);
+        let child = Self::spawn(dir.path(), http, serf, ports);
+        let server = Self { child, http, serf, ports, dir };
+        server.wait_for_leader();
+        server
+    }
+
+    fn spawn(dir: &Path, http: u16, serf: u16, [wan, rpc]: [u16; 2]) -> Child {
+        let log = std::fs::File::options().create(true).append(true).open(dir.join("log")).expect("log");
+        Command::new(consul())
+            .args([
+                "agent",
+                "-server",
+                "-bootstrap-expect=1",
+                "-bind=127.0.0.1",
+                "-node=server",
+                "-log-level=warn",
+            ])
+            .arg(format!("-data-dir={}", dir.join("data").display()))
+            .args(["-dns-port=-1", "-grpc-port=-1", "-disable-host-node-id"])
+            .args([
+                format!("-http-port={http}"),
+                format!("-serf-lan-port={serf}"),
+                format!("-serf-wan-port={wan}"),
+            ])
+            .arg(format!("-server-port={rpc}"))
+            .args(["-hcl", "performance { raft_multiplier = 1 }"])
+            .stdout(log.try_clone().expect("log"))
+            .stderr(log)
+            .process_group(0)
+            .spawn()
+            .expect("Consul: set CONSUL_BIN, or run `make test`, which installs it")
+    }
+
+    fn wait_for_leader(&self) {
+        wait_for("a leader", || {
+            let leader = self.get("/v1/status/leader")?;
+            leader.as_str().filter(|leader| !leader.is_empty()).map(drop)
+        });
+    }
+
+    pub fn get(&self, path: &str) -> Option<Value> {
+        let url = format!("http://127.0.0.1:{}{path}", self.http);
+        let agent = ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).build().new_agent();
+        agent.get(url).call().ok()?.body_mut().read_json().ok()
+    }
+
+    pub fn put(&self, path: &str, body: &Value) {
+        let url = format!("http://127.0.0.1:{}{path}", self.http);
+        ureq::put(url).send_json(body).expect("taken");
+    }
+
+    /// How many instances of a service there are, and how many of them are passing.
+    pub fn instances(&self, service: &str) -> (usize, usize) {
+        let count = |query: &str| {
+            let entries = self.get(&format!("/v1/health/service/{service}{query}"));
+            entries.and_then(|entries| entries.as_array().map(Vec::len)).unwrap_or(usize::MAX)
+        };
+        (count(""), count("?passing"))
+    }
+
+    pub fn wait_for_instances(&self, service: &str, expected: (usize, usize)) {
+        wait_for(&format!("{expected:?} instances of {service}"), || {
+            (self.instances(service) == expected).then_some(())
+        });
+    }
+
+    /// The checks of the one instance: id's last word and status.
+    pub fn checks(&self, service: &str) -> Vec<(String, String, String)> {
+        let entries = self.get(&format!("/v1/health/service/{service}")).unwrap_or_default();
+        let word = |check: &Value, key: &str| check[key].as_str().unwrap_or_default().to_owned();
+        entries[0]["Checks"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|check| {
+                let id = word(check, "CheckID");
+                (
+                    id.rsplit(':').next().unwrap_or_default().to_owned(),
+                    word(check, "Status"),
+                    word(check, "Output"),
+                )
+            })
+            .collect()
+    }
+
+    /// Ends it, and starts it again with its data.
+    pub fn restart(&mut self) {
+        self.stop();
+        self.child = Self::spawn(self.dir.path(), self.http, self.serf, self.ports);
+        self.wait_for_leader();
+    }
+
+    pub fn stop(&mut self) {
+        let _gone = self.child.kill();
+        let _reaped = self.child.wait();
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.stop();
+    }
+}
+
+/// A supervisor under test.
+pub struct Supervisor {
+    child: Option<Child>,
+    pub dir: tempfile::TempDir,
+    pub port: u16,
+}
+
+/// How to start one.
+pub struct Setup {
+    pub dir: tempfile::TempDir,
+    pub port: u16,
+    pub options: Vec<String>,
+    pub worker: Vec<String>,
+    pub variables: Vec<(String, String)>,
+}
+
+impl Setup {
+    /// A plain init of a stub worker.
+    pub fn plain(worker: &[&str]) -> Self {
+        let dir = tempfile::tempdir().expect("folder");
+        let socket = dir.path().join("control.sock").display().to_string();
+        let options = ["--no-agent", "--control-socket", &socket].map(str::to_owned).to_vec();
+        let worker = [&[STUB_WORKER], worker].concat().into_iter().map(str::to_owned).collect();
+        Self { dir, port: 0, options, worker, variables: Vec::new() }
+    }
+
+    /// With an agent that joins at this gossip port, and the service `demo` by a stub worker whose health is in the file `health`.
+    pub fn joining(serf: u16, worker: &[&str]) -> Self {
+        let mut setup = Self::plain(&[]);
+        let dir = setup.dir.path().display().to_string();
+        let port = free_port();
+        std::fs::write(setup.dir.path().join("health"), "200").expect("written");
+        setup.port = port;
+        setup.options.remove(0);
+        for (flag, value) in [
+            ("agent-bin", consul()),
+            ("agent-data-dir", format!("{dir}/agent")),
+            ("agent-node-name", format!("node-{port}")),
+            ("agent-retry-join", format!("127.0.0.1:{serf}")),
+            ("agent-serf-port", free_port().to_string()),
+            ("agent-http-addr", format!("unix://{dir}/consul.sock")),
+            ("advertise", "127.0.0.1".to_owned()),
+            ("service-name", "demo".to_owned()),
+            ("service-port", port.to_string()),
+            ("worker-probe-interval", "200ms".to_owned()),
+        ] {
+            setup.options.extend([format!("--{flag}"), value]);
+        }
+        setup.worker.extend([
+            "--port".to_owned(),
+            port.to_string(),
+            "--status".to_owned(),
+            format!("{dir}/health"),
+        ]);
+        setup.worker.extend(worker.iter().map(|word| (*word).to_owned()));
+        setup
+    }
+
+    /// Sets an option, whatever it was before.
+    pub fn option(mut self, flag: &str, value: &str) -> Self {
+        let flag = format!("--{flag}");
+        match self.options.iter().position(|word| *word == flag) {
+            Some(at) => self.options[at + 1] = value.to_owned(),
+            None => self.options.extend([flag, value.to_owned()]),
+        }
+        self
+    }
+
+    pub fn variable(mut self, name: &str, value: &str) -> Self {
+        self.variables.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    fn command(&self, program: &[&str]) -> Command {
+        let mut words =
+            program.iter().map(|word| (*word).to_owned()).chain([SUPERVISOR.to_owned(), "run".to_owned()]);
+        let mut command = Command::new(words.next().expect("a program"));
+        let separator = (!self.worker.is_empty()).then(|| "--".to_owned());
+        command.args(words).args(&self.options).args(separator).args(&self.worker);
+        for (name, _) in std::env::vars()
+            .filter(|(name, _)| name.starts_with("SUPERVISOR_") || name.starts_with("CONSUL_"))
+        {
+            command.env_remove(name);
+        }
+        command.envs(self.variables.iter().map(|(name, value)| (name, value)));
+        command.stdin(Stdio::null());
+        command
+    }
+
+    /// Starts it.
+    pub fn start(self) -> Supervisor {
+        self.start_under(&[])
+    }
+
+    /// Starts it by way of another program, such as `unshare`.
+    pub fn start_under(self, program: &[&str]) -> Supervisor {
+        let log = std::fs::File::create(self.dir.path().join("log")).expect("log");
+        let child = self
+            .command(program)
+            .stdout(log.try_clone().expect("log"))
+            .stderr(log)
+            .process_group(0)
+            .spawn()
+            .expect("supervisor");
+        Supervisor { child: Some(child), dir: self.dir, port: self.port }
+    }
+
+    /// Runs it to its end.
+    pub fn output(&self) -> Output {
+        self.command(&[]).output().expect("supervisor")
+    }
+}
+
+impl Supervisor {
+    pub fn pid(&self) -> i32 {
+        i32::try_from(self.child.as_ref().expect("running").id()).expect("a pid")
+    }
+
+    pub fn signal(&self, number: i32) {
+        signal(self.pid(), number);
+    }
+
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.path("log")).unwrap_or_default()
+    }
+
+    pub fn set_health(&self, status: &str) {
+        std::fs::write(self.path("health.new"), status).expect("written");
+        std::fs::rename(self.path("health.new"), self.path("health")).expect("renamed");
+    }
+
+    pub fn cli(&self, words: &[&str]) -> Output {
+        let socket = self.path("control.sock");
+        Command::new(SUPERVISOR).args(words).arg("--control-socket").arg(socket).output().expect("supervisor")
+    }
+
+    pub fn status(&self) -> Option<Value> {
+        serde_json::from_slice(&self.cli(&["status", "--json"]).stdout).ok()
+    }
+
+    /// Waits until the status says so, and gives it back.
+    pub fn wait_for_status(&self, what: &str, is: impl Fn(&Value) -> bool) -> Value {
+        wait_for(what, || self.status().filter(&is))
+    }
+
+    pub fn wait_for_phase(&self, phase: &str) -> Value {
+        self.wait_for_status(&format!("phase {phase}"), |status| status["phase"] == phase)
+    }
+
+    /// Waits for its end.
+    pub fn wait(&mut self) -> ExitStatus {
+        let child = self.child.as_mut().expect("running");
+        let status = wait_for("the supervisor to exit", || child.try_wait().expect("waited"));
+        self.child = None;
+        status
+    }
+
+    pub fn has_exited(&mut self) -> bool {
+        self.child.as_mut().is_none_or(|child| child.try_wait().expect("waited").is_some())
+    }
+}
+
+impl Drop for Supervisor {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            println!("--- log of the supervisor ---\n{}", self.log());
+        }
+        if let Some(child) = &mut self.child {
+            // Its children die with it.
+            let _gone = child.kill();
+            let _reaped = child.wait();
+        }
+    }
+}
+
+pub fn pid_of(status: &Value, role: &str) -> i32 {
+    i32::try_from(status[role]["pid"].as_i64().unwrap_or_else(|| panic!("no {role}: {status}")))
+        .expect("a pid")
+}
