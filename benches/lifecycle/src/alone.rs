@@ -50,8 +50,8 @@ pub(crate) fn worker(lab: &Lab, run: u32) -> Result<Duration> {
         if get(&instance.worker(), "/readyz", PATIENCE).is_ok_and(|reply| reply.status == 200) {
             return Ok(std::time::SystemTime::now().duration_since(instance.started_at()?)?);
         }
-        // Asked as often as does not slow it down; the error of the figure is this long.
-        std::thread::sleep(Duration::from_millis(2));
+        // Asking more often would slow it down; the error of the figure is this long.
+        std::thread::sleep(Duration::from_millis(10));
     }
     bail!("the worker alone was not ready within {PATIENCE:?}: {}", instance.container().log()?)
 }

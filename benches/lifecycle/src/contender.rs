@@ -30,6 +30,8 @@ pub(crate) enum Deed {
 pub(crate) struct Life {
     /// Container start → passing.
     pub(crate) passing: Duration,
+    /// The worker's own word that it is ready → passing; nothing where passing was earlier or the word is not found.
+    pub(crate) ready_to_passing: Option<Duration>,
     /// Worker killed → out of the passing set.
     pub(crate) killed: Option<Duration>,
     /// `docker stop`.
@@ -54,7 +56,9 @@ impl Contender {
         let instance = Instance::start(lab, &self.plan(&name)?)?;
         let started = instance.started_at()?;
         let passing = watch.first(started, PATIENCE, "passing", Sighting::has_passing)?;
-        let mut life = Life { passing: since(passing.at, started)?, killed: None, stopped: None };
+        let ready_to_passing = ready_at(&instance)?.and_then(|ready| passing.at.duration_since(ready).ok());
+        let passing = since(passing.at, started)?;
+        let mut life = Life { passing, ready_to_passing, killed: None, stopped: None };
         let out = |moment: SystemTime| -> Result<Duration> {
             since(watch.first(moment, PATIENCE, "out of passing", |seen| !seen.has_passing())?.at, moment)
         };
@@ -102,6 +106,14 @@ impl Contender {
             }
         }
     }
+}
+
+/// When the worker logged that it is ready, by the engine's stamp on the line.
+fn ready_at(instance: &Instance) -> Result<Option<SystemTime>> {
+    let log = instance.container().log()?;
+    let line = log.lines().find(|line| line.contains("model_runtime::serve") && line.contains(" ready "));
+    let stamp = line.and_then(|line| line.split_whitespace().next());
+    stamp.map(|stamp| humantime::parse_rfc3339(stamp).context("the engine's stamp is no time")).transpose()
 }
 
 fn since(later: SystemTime, earlier: SystemTime) -> Result<Duration> {
