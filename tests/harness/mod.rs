@@ -2,7 +2,17 @@
 //!
 //! Everything that is started is ended when it goes out of scope; a failing test shows the supervisor's log.
 
-#![expect(dead_code, unreachable_pub, reason = "each test file uses a part of it, and none of it is for anybody else")]
+#![expect(
+    dead_code,
+    unreachable_pub,
+    reason = "each test file uses a part of it, and none of it is for anybody else"
+)]
+#![expect(
+    clippy::indexing_slicing,
+    clippy::panic,
+    clippy::print_stdout,
+    reason = "this is part of tests: it may fail them"
+)]
 
 use std::net::{TcpListener, UdpSocket};
 use std::os::unix::process::CommandExt;

@@ -190,7 +190,7 @@ impl World {
         assert_eq!(again.step(now, Event::DeadlineReached), [], "a second look has more to say: {self:#?}");
         assert_eq!(again, *instance, "a second look changes something");
         let late_reply =
-            (self.request.is_none()).then(|| Event::CatalogReplied { generation: 0, outcome: Ok(()) });
+            self.request.is_none().then_some(Event::CatalogReplied { generation: 0, outcome: Ok(()) });
         let late = [
             Event::Exited { role: Role::Worker, pid: 99, exit: Exit::Status(1) },
             Event::WorkerProbed { generation: 0, report: probe(ProbeOutcome::Passing) },

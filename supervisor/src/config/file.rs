@@ -100,7 +100,10 @@ fn line_of(text: &str, offset: usize) -> usize {
 mod tests {
     use super::*;
 
-    fn read_all(text: &str) -> (Vec<(&'static str, Vec<String>, usize)>, Vec<String>) {
+    /// Path, words and line.
+    type Found = (&'static str, Vec<String>, usize);
+
+    fn read_all(text: &str) -> (Vec<Found>, Vec<String>) {
         let (mut values, mut problems) = (Vec::new(), Vec::new());
         read(text, Path::new("p.toml"), &mut problems, |key, words, line| {
             values.push((key.path, words, line))

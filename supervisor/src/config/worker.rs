@@ -1,0 +1,51 @@
+//! What the worker is: the words after `--`, a configured command, or model-runtime.
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use super::problem::Problem;
+use super::sources::Place;
+use super::values::Values;
+use crate::os::children::Program;
+
+pub(super) fn worker(values: &mut Values<'_>, command: Vec<OsString>) -> Program {
+    let configured = values.list("worker.command");
+    let model = values.path("worker.model");
+    let (mut words, place) = if !command.is_empty() {
+        (command, Place::CommandLine)
+    } else if !configured.is_empty() {
+        (configured.into_iter().map(OsString::from).collect(), values.place("worker.command"))
+    } else if let Some(model) = model {
+        if !model.is_dir() {
+            values.wrong("worker.model", "an existing model directory (with model.pt in it)");
+        }
+        let listen = format!("0.0.0.0:{}", values.port("service.port"));
+        let words = [
+            "model-runtime".into(),
+            "serve".into(),
+            "--model".into(),
+            model.into(),
+            "--listen".into(),
+            listen.into(),
+        ];
+        (words.to_vec(), values.place("worker.model"))
+    } else {
+        let expected =
+            "a worker: `supervisor run -- COMMAND`, or worker.model (--worker-model DIR) for model-runtime";
+        values.problems.push(Problem::missing("worker.command", expected));
+        (vec![OsString::new()], Place::Default)
+    };
+    let name = words.remove(0);
+    let path = match which::which(&name) {
+        Ok(path) => path,
+        Err(_) if place == Place::Default => PathBuf::new(),
+        // Whether it is missing or may not be executed decides the exit status, so spawning it says which.
+        Err(_) => PathBuf::from(&name),
+    };
+    Program { path, arguments: words, hidden_variables: secrets(), variables: Vec::new(), stdin: true }
+}
+
+/// The variables that hold secrets for us and are none of the children's business.
+fn secrets() -> Vec<OsString> {
+    ["CONSUL_HTTP_TOKEN", "CONSUL_HTTP_TOKEN_FILE"].map(OsString::from).to_vec()
+}
