@@ -132,7 +132,7 @@ mod tests {
             read_all("stop-timout = 1\ndrain-window = [\"1s\"]\n[agent]\nbin = \"consul\"\nbroken =\n");
         assert_eq!(values.len(), 1, "{values:?}");
         let all = problems.join("\n");
-        assert_eq!(problems.len(), 3, "{all}");
+        assert_eq!(problems.len(), 4, "{all}");
         assert!(all.contains("stop-timout (p.toml:1): no such setting; did you mean stop-timeout?"), "{all}");
         assert!(all.contains("drain-window = \"[\\\"1s\\\"]\" (p.toml:2): a single value"), "{all}");
         assert!(all.contains("(p.toml:5): valid TOML"), "{all}");

@@ -124,6 +124,35 @@ mod tests {
 
     use super::*;
 
+    const DOCUMENTATION: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/settings.md");
+
+    fn documentation() -> String {
+        let mut text = "# Settings of `supervisor run`\n\n\
+            Made from the table in `supervisor/src/config/keys.rs`; a test compares them (`PILOTLIGHT_UPDATE_DOCS=1` rewrites this file).\n\n\
+            Flag beats environment beats file beats default. The file is TOML: `section.key` is the key in its `[section]`. Lists are\n\
+            comma-separated in a variable, repeated as a flag, an array in the file; `service.meta` is a table there. An empty value is no\n\
+            value. Durations have units: `500ms`, `9s`, `1m 30s`. Unknown keys and variables are errors. `CONSUL_HTTP_ADDR` stands for\n\
+            `agent.http-addr`, and `CONSUL_HTTP_TOKEN` is the token for the agent's API; neither token reaches the children.\n\n\
+            | Key | Flag | Variable | Default | Meaning |\n|---|---|---|---|---|\n"
+            .to_owned();
+        for key in KEYS {
+            let default = key.default.map_or("–".to_owned(), |default| format!("`{default}`"));
+            let (path, flag, placeholder, variable, help) =
+                (key.path, key.flag, key.placeholder, key.variable(), key.help.replace('|', "\\|"));
+            text.push_str(&format!("| `{path}` | `--{flag} {placeholder}` | `{variable}` | {default} | {help} |\n"));
+        }
+        text
+    }
+
+    #[test]
+    fn the_documentation_has_every_setting() {
+        if std::env::var_os("PILOTLIGHT_UPDATE_DOCS").is_some() {
+            std::fs::write(DOCUMENTATION, documentation()).expect("written");
+        }
+        let written = std::fs::read_to_string(DOCUMENTATION).expect("docs/settings.md");
+        assert_eq!(written, documentation(), "run this test with PILOTLIGHT_UPDATE_DOCS=1");
+    }
+
     #[test]
     fn paths_and_flags_are_unique() {
         assert_eq!(KEYS.iter().map(|key| key.path).collect::<BTreeSet<_>>().len(), KEYS.len());

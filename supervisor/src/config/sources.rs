@@ -105,7 +105,11 @@ impl Sources {
         });
     }
 
+    /// An empty value counts as not given: that is how environments are cleared.
     fn add(&mut self, key: &'static Key, words: Vec<String>, place: Place) {
+        if words.iter().all(String::is_empty) {
+            return;
+        }
         self.values.entry(key.path).or_default().push(Raw { words, place });
     }
 

@@ -33,9 +33,9 @@ impl<'a> Values<'a> {
         self.raw(path).map_or(Place::Default, |raw| raw.place)
     }
 
-    /// A single word, if there is one. An empty one counts as not given: that is how environments are cleared.
+    /// A single word, if there is one.
     pub(super) fn text(&self, path: &str) -> Option<String> {
-        self.raw(path)?.words.into_iter().next_back().filter(|word| !word.is_empty())
+        self.raw(path)?.words.into_iter().next_back()
     }
 
     /// All words.
