@@ -139,7 +139,9 @@ mod tests {
             let default = key.default.map_or("–".to_owned(), |default| format!("`{default}`"));
             let (path, flag, placeholder, variable, help) =
                 (key.path, key.flag, key.placeholder, key.variable(), key.help.replace('|', "\\|"));
-            text.push_str(&format!("| `{path}` | `--{flag} {placeholder}` | `{variable}` | {default} | {help} |\n"));
+            text.push_str(&format!(
+                "| `{path}` | `--{flag} {placeholder}` | `{variable}` | {default} | {help} |\n"
+            ));
         }
         text
     }
