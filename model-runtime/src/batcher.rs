@@ -12,7 +12,7 @@
 //! Time is an argument. The caller asks [`Batcher::take_due`] whenever a model thread is idle and sleeps until
 //! [`Batcher::next_deadline`] at most. Without `max_delay` whatever waits is due at once.
 //!
-//! What it does not do: it knows no bound on how many may wait (see [`crate::engine::queue`]), and never answers anyone.
+//! What it does not do: it knows no bound on how many may wait (see `engine::queue`), and never answers anyone.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};

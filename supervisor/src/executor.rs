@@ -6,7 +6,7 @@ use tokio::task::AbortHandle;
 
 use crate::config::{Catalog, Config, Probe, identity};
 use crate::consul::agent_config;
-use crate::consul::api_client::ApiClient;
+use crate::consul::api_client::{ApiClient, http_check_id};
 use crate::consul::catalog::{self, Entry};
 use crate::consul::readiness::{self, Identity};
 use crate::os::children::{Children, Program, Reaped};
@@ -95,7 +95,11 @@ impl Executor {
     fn spawn(&mut self, role: Role) -> Result<i32, SpawnFailure> {
         let program = match (role, &self.consul) {
             (Role::Worker, _) => self.worker.clone(),
-            (Role::Agent, Some(consul)) => agent_config::prepare(&consul.config.agent).map_err(|error| {
+            (Role::Agent, Some(consul)) => agent_config::prepare(
+                &consul.config.agent,
+                &http_check_id(&consul.config.service),
+            )
+            .map_err(|error| {
                 let dir = consul.config.agent.data_dir.display();
                 SpawnFailure::Other(format!("the agent's configuration cannot be written to {dir}: {error}"))
             })?,

@@ -86,7 +86,7 @@ fn log_command(command: &Command) {
         Command::Watch { role, .. } => tracing::debug!(%role, "probing begins"),
         Command::Unwatch { role } => tracing::debug!(%role, "probing ends"),
         Command::Catalog { request, .. } => match request {
-            Request::Register { .. } => tracing::info!("registering"),
+            Request::Register => tracing::info!("registering"),
             Request::Update(report) => {
                 tracing::debug!(level = ?report.level, note = report.note, "check pushed")
             }

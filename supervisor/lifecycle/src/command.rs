@@ -49,11 +49,9 @@ pub enum Command {
 /// A request to the Consul agent about our entry.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Request {
-    /// Register the service with its TTL check, and with the HTTP check of the worker if asked.
-    Register {
-        /// Whether Consul should probe the worker by itself, beginning as passing.
-        http_check: bool,
-    },
+    /// Register the service with its TTL check and no other: registering again keeps the state that a check has, and that of an
+    /// HTTP check that a restarted agent has restored is critical.
+    Register,
     /// Push the state of the TTL check.
     Update(Report),
     /// Let Consul probe the worker, beginning as passing.

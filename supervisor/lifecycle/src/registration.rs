@@ -122,9 +122,7 @@ impl Registration {
             (Wanted::Absent, Known::Unknown | Known::Listed { .. }) => {
                 Some(Request::Deregister { timeout: deregister })
             }
-            (Wanted::Listed { http_check, .. }, Known::Absent | Known::Unknown) => {
-                Some(Request::Register { http_check: http_check.unwrap_or(false) })
-            }
+            (Wanted::Listed { .. }, Known::Absent | Known::Unknown) => Some(Request::Register),
             (
                 Wanted::Listed { http_check: wanted_check, report: wanted },
                 Known::Listed { http_check, report },
@@ -175,7 +173,7 @@ impl Registration {
     fn acknowledged(&mut self, now: Moment, request: Request, beat: std::time::Duration) {
         match request {
             // Registering again keeps the state that a check has, so what it says is only known after an update.
-            Request::Register { http_check } => self.known = Known::Listed { http_check, report: None },
+            Request::Register => self.known = Known::Listed { http_check: false, report: None },
             Request::Deregister { .. } => self.known = Known::Absent,
             Request::Update(new) => {
                 self.beat_at = now.saturating_add(beat);

@@ -291,10 +291,8 @@ impl World {
     /// The agent does what it is asked; it cannot where it does not hold the service.
     fn hold(&mut self, request: &Request) -> bool {
         match (request, &mut self.held) {
-            (Request::Register { http_check }, Some(held)) => held.http_check = *http_check,
-            (Request::Register { http_check }, held) => {
-                *held = Some(Held { level: Level::Critical, http_check: *http_check });
-            }
+            (Request::Register, Some(held)) => held.http_check = false,
+            (Request::Register, held) => *held = Some(Held { level: Level::Critical, http_check: false }),
             (Request::Update(report), Some(held)) => held.level = report.level,
             (Request::AddHttpCheck, Some(held)) => held.http_check = true,
             (Request::RemoveHttpCheck, Some(held)) => held.http_check = false,

@@ -14,12 +14,14 @@ use serde_json::{Map, Value, json};
 use crate::config::{Agent, Api, identity};
 use crate::os::children::Program;
 
-/// Writes the agent's configuration beside its data and says how to start it.
+/// Writes the agent's configuration beside its data and says how to start it. What an earlier agent kept of the check `http_check`
+/// is forgotten.
 ///
 /// # Errors
 /// The folder cannot be made or the file not written.
-pub fn prepare(agent: &Agent) -> io::Result<Program> {
+pub fn prepare(agent: &Agent, http_check: &str) -> io::Result<Program> {
     std::fs::create_dir_all(&agent.data_dir)?;
+    forget_check(&agent.data_dir.join("data/checks"), http_check);
     let file = agent.data_dir.join("supervisor.json");
     write_private(&file, &configuration(agent).to_string())?;
     let mut arguments = vec!["agent".into()];
@@ -34,6 +36,19 @@ pub fn prepare(agent: &Agent) -> io::Result<Program> {
         variables: Vec::new(),
         stdin: false,
     })
+}
+
+/// Removes a check from what an earlier agent has kept. An agent restores the checks of its data directory, and those that it makes itself
+/// as critical until the first probe, which comes at a random moment of the interval: a live worker would be out of rotation for
+/// as long. The TTL check keeps its state. Whatever cannot be read here is the agent's business.
+fn forget_check(kept: &Path, id: &str) {
+    for file in std::fs::read_dir(kept).into_iter().flatten().flatten() {
+        let text = std::fs::read(file.path()).unwrap_or_default();
+        let check: Value = serde_json::from_slice(&text).unwrap_or_default();
+        if check.pointer("/Check/CheckID").and_then(Value::as_str) == Some(id) {
+            let _gone = std::fs::remove_file(file.path());
+        }
+    }
 }
 
 fn prefixed(prefix: &str, path: &Path) -> std::ffi::OsString {
@@ -98,6 +113,22 @@ mod tests {
     use crate::config::Secret;
 
     #[test]
+    fn only_the_named_check_is_forgotten() {
+        let dir = tempfile::tempdir().expect("folder");
+        let keep = |name: &str, text: &str| std::fs::write(dir.path().join(name), text).expect("written");
+        keep("a", r#"{"Check":{"CheckID":"demo:worker"}}"#);
+        keep("b", r#"{"Check":{"CheckID":"demo:supervisor"}}"#);
+        keep("c", "not JSON");
+        forget_check(dir.path(), "demo:worker");
+        let left: std::collections::BTreeSet<_> = std::fs::read_dir(dir.path())
+            .expect("folder")
+            .map(|file| file.expect("file").file_name())
+            .collect();
+        assert_eq!(left, ["b", "c"].map(Into::into).into());
+        forget_check(&dir.path().join("missing"), "demo:worker");
+    }
+
+    #[test]
     fn the_gossip_key_is_in_a_private_file_and_not_in_argv() {
         let dir = tempfile::tempdir().expect("folder");
         let agent = Agent {
@@ -115,7 +146,7 @@ mod tests {
             log_level: "warn".to_owned(),
             token: None,
         };
-        let program = prepare(&agent).expect("prepared");
+        let program = prepare(&agent, "demo:worker").expect("prepared");
         let file = dir.path().join("supervisor.json");
         assert_eq!(program.arguments.last(), Some(&prefixed("-config-file=", &file)));
         assert!(!format!("{program:?}{agent:?}").contains("gossip-key"));

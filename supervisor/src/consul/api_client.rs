@@ -74,26 +74,11 @@ impl ApiClient {
         id.ok_or_else(|| Failure::Refused("the agent does not say its node id".to_owned()))
     }
 
-    /// Registers the service; checks of an earlier registration that are not in this one go.
+    /// Registers the service with its TTL check; checks of an earlier registration that are not in this one go.
     ///
     /// # Errors
     /// See [`Failure`].
-    pub async fn register(
-        &self,
-        service: &Service,
-        check: &Check,
-        http: bool,
-        timeout: Duration,
-    ) -> Result<(), Failure> {
-        let mut checks = vec![json!({
-            "CheckID": ttl_check_id(service),
-            "Name": "supervisor",
-            "TTL": seconds(check.ttl),
-            "DeregisterCriticalServiceAfter": seconds(check.deregister_after),
-        })];
-        if http {
-            checks.push(http_check(service, check));
-        }
+    pub async fn register(&self, service: &Service, check: &Check, timeout: Duration) -> Result<(), Failure> {
         let body = json!({
             "Name": service.name,
             "ID": service.id,
@@ -102,7 +87,12 @@ impl ApiClient {
             "Tags": service.tags,
             "Meta": service.meta,
             "Weights": { "Passing": service.weight_passing, "Warning": service.weight_warning },
-            "Checks": checks,
+            "Check": {
+                "CheckID": ttl_check_id(service),
+                "Name": "supervisor",
+                "TTL": milliseconds(check.ttl),
+                "DeregisterCriticalServiceAfter": milliseconds(check.deregister_after),
+            },
         });
         let request =
             self.request(Method::PUT, "/v1/agent/service/register?replace-existing-checks=true").json(&body);
@@ -136,13 +126,16 @@ impl ApiClient {
         check: &Check,
         timeout: Duration,
     ) -> Result<(), Failure> {
-        let mut body = http_check(service, check);
-        if let Value::Object(object) = &mut body {
-            object.insert("ServiceID".to_owned(), json!(service.id));
-            if let Some(id) = object.remove("CheckID") {
-                object.insert("ID".to_owned(), id);
-            }
-        }
+        let body = json!({
+            "ID": http_check_id(service),
+            "ServiceID": service.id,
+            "Name": "worker",
+            "HTTP": check.url,
+            "Interval": milliseconds(check.interval),
+            "Timeout": milliseconds(check.timeout),
+            "Status": "passing",
+            "DeregisterCriticalServiceAfter": milliseconds(check.deregister_after),
+        });
         let request = self.request(Method::PUT, "/v1/agent/check/register").json(&body);
         self.send(request, timeout).await.map(drop)
     }
@@ -223,18 +216,6 @@ fn parse(text: &str) -> Result<Value, Failure> {
     serde_json::from_str(text).map_err(|error| Failure::Refused(format!("the answer is not JSON: {error}")))
 }
 
-fn http_check(service: &Service, check: &Check) -> Value {
-    json!({
-        "CheckID": http_check_id(service),
-        "Name": "worker",
-        "HTTP": check.url,
-        "Interval": seconds(check.interval),
-        "Timeout": seconds(check.timeout),
-        "Status": "passing",
-        "DeregisterCriticalServiceAfter": seconds(check.deregister_after),
-    })
-}
-
 /// The id of the check that the supervisor pushes.
 pub fn ttl_check_id(service: &Service) -> String {
     format!("{}:supervisor", service.id)
@@ -246,6 +227,6 @@ pub fn http_check_id(service: &Service) -> String {
 }
 
 /// A duration as Go reads it (time.ParseDuration).
-fn seconds(duration: Duration) -> String {
+fn milliseconds(duration: Duration) -> String {
     format!("{}ms", duration.as_millis())
 }

@@ -46,7 +46,7 @@ async fn answer(
     request: Request,
 ) -> Result<(), Failure> {
     match request {
-        Request::Register { http_check } => client.register(service, check, http_check, TIMEOUT).await,
+        Request::Register => client.register(service, check, TIMEOUT).await,
         Request::Update(report) => client.update(service, &report, TIMEOUT).await,
         Request::AddHttpCheck => client.add_http_check(service, check, TIMEOUT).await,
         Request::RemoveHttpCheck => client.remove_http_check(service, TIMEOUT).await,

@@ -32,7 +32,7 @@ fn a_killed_worker_leaves_rotation_at_once_and_comes_back() {
 }
 
 #[test]
-fn a_killed_agent_comes_back_and_the_entry_stays_true() {
+fn a_killed_agent_comes_back_and_the_instance_never_leaves_the_passing_set() {
     let scene = Scene::new("ner");
     let instance = scene.passing(&Plan::new("instance", "ner").unwrap());
     let before = instance.pids("consul").unwrap();
@@ -42,6 +42,8 @@ fn a_killed_agent_comes_back_and_the_entry_stays_true() {
     let steady = scene.watch.steady(killed, STEADY, PATIENCE, "passing", Sighting::has_passing).unwrap();
     note("agent killed → passing for good", steady.at.duration_since(killed).unwrap_or_default());
     assert_eq!(steady.entries.len(), 1, "no second entry: {:?}", steady.entries);
+    let since = scene.watch.since(killed);
+    assert!(since.iter().all(Sighting::has_passing), "it left the passing set: {since:?}");
     let (status, text) = instance.container().exec(&["supervisor", "status"]).unwrap();
     assert_eq!(status, 0, "`status` agrees with the catalog: {text}");
 
