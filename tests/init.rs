@@ -8,6 +8,18 @@ fn lines(path: &std::path::Path) -> Vec<String> {
     std::fs::read_to_string(path).unwrap_or_default().lines().map(str::to_owned).collect()
 }
 
+/// The supervisor's options and its worker, as words of a shell.
+fn quoted(setup: &Setup) -> String {
+    let words: Vec<&str> = setup
+        .options
+        .iter()
+        .map(String::as_str)
+        .chain(["--"])
+        .chain(setup.worker.iter().map(String::as_str))
+        .collect();
+    words.iter().map(|word| format!("'{word}'")).collect::<Vec<_>>().join(" ")
+}
+
 #[test]
 fn the_exit_status_is_the_workers() {
     for (script, status) in
@@ -94,14 +106,7 @@ fn children_start_with_clean_signals_no_foreign_descriptors_and_no_secrets() {
     ]);
     let dir = setup.dir.path().display();
     // Descriptor 7 is left open by whoever starts the supervisor; a HUP that nohup has ignored stays ignored.
-    let words: Vec<String> = setup
-        .options
-        .iter()
-        .chain([&"--".to_owned()])
-        .chain(&setup.worker)
-        .map(|word| format!("'{word}'"))
-        .collect();
-    let script = format!("exec 7</dev/null; trap '' HUP; exec {SUPERVISOR} run {}", words.join(" "));
+    let script = format!("exec 7</dev/null; trap '' HUP; exec {SUPERVISOR} run {}", quoted(&setup));
     let mut command = std::process::Command::new("sh");
     command.args(["-c", &script]).envs(setup.variables.iter().map(|(name, value)| (name, value)));
     let output = command.output().expect("supervisor");
@@ -170,17 +175,10 @@ fn as_pid_1_it_hears_term_from_the_first_moment_and_hands_the_status_on() {
 #[test]
 fn a_blocked_or_closed_output_does_not_stop_the_supervisor() {
     let setup = Setup::plain(&["--exit", "4"]).option("log-level", "trace");
-    let words: Vec<String> = setup
-        .options
-        .iter()
-        .chain([&"--".to_owned()])
-        .chain(&setup.worker)
-        .map(|word| format!("'{word}'"))
-        .collect();
     for redirection in [">&- 2>&-", "> /dev/full 2>&1", "2>&1 | sleep 0"] {
         let script = format!(
             "{{ {SUPERVISOR} run {}; echo $? > {}/status; }} {redirection}",
-            words.join(" "),
+            quoted(&setup),
             setup.dir.path().display()
         );
         std::process::Command::new("sh").args(["-c", &script]).status().expect("a shell");
@@ -188,4 +186,23 @@ fn a_blocked_or_closed_output_does_not_stop_the_supervisor() {
         assert_eq!(status, "4", "{redirection}");
         std::fs::remove_file(setup.dir.path().join("status")).expect("removed");
     }
+}
+
+#[test]
+fn where_nothing_can_be_written_and_there_is_no_proc_a_plain_init_still_runs() {
+    // A mount namespace needs root, as in `make test`.
+    let script = format!(
+        "mount --bind /run /run && mount -o remount,bind,ro /run && mount -t tmpfs none /proc && \
+         exec {SUPERVISOR} run --no-agent -- {STUB_WORKER} --exit 6"
+    );
+    let output = std::process::Command::new("unshare")
+        .args(["--mount", "sh", "-c", &script])
+        .output()
+        .expect("unshare");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(6), "{stderr}");
+    assert!(
+        stderr.contains("control socket /run/pilotlight/supervisor.sock: "),
+        "it says what is missing: {stderr}"
+    );
 }

@@ -50,12 +50,21 @@ pub fn run(config: &Config) -> Result<u8, String> {
 
 async fn supervise(config: &Config) -> Result<u8, String> {
     let signals = Signals::open().map_err(|error| format!("signals cannot be read: {error}"))?;
-    let socket = ControlSocket::bind(&config.control_socket)?;
+    let socket = match ControlSocket::bind(&config.control_socket) {
+        Ok(socket) => Some(socket),
+        Err(reason) if config.control_socket_chosen => return Err(reason),
+        Err(reason) => {
+            tracing::warn!(reason, "running without `supervisor status`, `health` and `stop`");
+            None
+        }
+    };
     let (events, inbox) = mpsc::channel(event_loop::INBOX);
     let executor = Executor::new(config, events.clone())?;
     let instance = Instance::new(config.policy.clone());
     let clock = Clock::start();
     let (status, published) = watch::channel(Status::of(&instance, config, &clock));
-    tokio::spawn(socket.serve(published, events));
+    if let Some(socket) = socket {
+        tokio::spawn(socket.serve(published, events));
+    }
     Ok(EventLoop { signals, inbox, executor, status, clock }.run(instance, config).await)
 }

@@ -12,7 +12,7 @@ use super::address;
 use super::catalog::catalog;
 use super::policy::policy;
 use super::problem::Problem;
-use super::sources::Sources;
+use super::sources::{Place, Sources};
 use super::values::Values;
 use super::worker::worker;
 use crate::os::children::Program;
@@ -30,6 +30,9 @@ pub struct Config {
     pub catalog: Option<Catalog>,
     /// Where `status` asks.
     pub control_socket: PathBuf,
+    /// Whether somebody chose that place, and so counts on it. At the default place a plain init must also run where nothing can be
+    /// written, as tini does.
+    pub control_socket_chosen: bool,
     /// How the supervisor itself logs.
     pub logging: Logging,
 }
@@ -198,6 +201,7 @@ impl Config {
             worker: worker(&mut values, command),
             catalog,
             control_socket: values.path("control-socket").unwrap_or_default(),
+            control_socket_chosen: values.place("control-socket") != Place::Default,
             logging: Logging {
                 format: values
                     .choice("log.format", &[("text", LogFormat::Text), ("json", LogFormat::Json)])
