@@ -134,7 +134,7 @@ fn run(matches: &ArgMatches) -> ExitCode {
     }
     let log = logging::start(&config.logging);
     let outcome = supervisor::run(&config);
-    drop(log);
+    logging::finish(log);
     match outcome {
         Ok(status) => ExitCode::from(status),
         Err(message) => complain(&message, 2),

@@ -206,3 +206,32 @@ fn where_nothing_can_be_written_and_there_is_no_proc_a_plain_init_still_runs() {
         "it says what is missing: {stderr}"
     );
 }
+
+#[test]
+fn an_output_that_nobody_reads_does_not_hold_up_the_end() {
+    use std::process::{Command, Stdio};
+    let setup = Setup::plain(&[]).option("log-level", "trace");
+    let (reader, writer) = std::io::pipe().expect("a pipe");
+    // The worker itself must not be the one that blocks.
+    let mut child = Command::new(SUPERVISOR)
+        .arg("run")
+        .args(&setup.options)
+        .args(["--", "sh", "-c", &format!("exec {STUB_WORKER} > /dev/null 2>&1")])
+        .stdin(Stdio::null())
+        .stdout(writer.try_clone().expect("a pipe"))
+        .stderr(writer)
+        .spawn()
+        .expect("supervisor");
+    let pid = i32::try_from(child.id()).expect("a pid");
+    let socket = setup.dir.path().join("control.sock");
+    wait_for("the socket", || socket.exists().then_some(()));
+    // Two lines each: more than the pipe (64 KiB) and the queue (1,024 lines) hold together.
+    for _ in 0..20_000 {
+        harness::signal(pid, libc::SIGUSR1);
+        std::thread::yield_now();
+    }
+    harness::signal(pid, libc::SIGTERM);
+    let status = wait_for("the end", || child.try_wait().expect("waited"));
+    assert_eq!(status.code(), Some(0));
+    drop(reader);
+}

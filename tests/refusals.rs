@@ -37,7 +37,7 @@ fn all_problems_of_all_sources_are_reported_at_once() {
     refused(
         &setup,
         &[
-            "stop-timeout = \"nine\" (--stop-timeout): a duration with its unit, such as 500ms, 9s or 1m",
+            "stop-timeout = \"nine\" (--stop-timeout): a duration with its unit, such as 500ms, 9s or 1m, of at most a year",
             "service.port = \"70000\" (--service-port): a whole number from 1 to 65535",
             "drain-window = \"1\" (environment variable SUPERVISOR_DRAIN_WINDOW)",
             "SUPERVISOR_STOP_TIMOUT (environment variable SUPERVISOR_STOP_TIMOUT): no such setting; did you mean SUPERVISOR_STOP_TIMEOUT?",
@@ -67,6 +67,17 @@ fn a_stop_timeout_that_is_too_short_is_refused_with_the_arithmetic() {
             "500ms out of rotation + 1s drain-window + 1s deregistration + 4s 300ms agent.leave-timeout",
             "= 7s",
         ],
+    );
+}
+
+#[test]
+fn durations_that_make_no_sense_are_refused() {
+    let setup = Setup::joining(free_port(), &[])
+        .option("start-timeout", "0s")
+        .option("drain-window", "18446744073709551615s");
+    refused(
+        &setup,
+        &["start-timeout = \"0s\"", "or never", "drain-window = \"18446744073709551615s\"", "at most a year"],
     );
 }
 

@@ -45,7 +45,7 @@ impl EventLoop {
             let event = match at_hand.pop_front() {
                 Some(event) => event,
                 None => {
-                    let deadline = instance.next_deadline().map(|moment| started + moment);
+                    let deadline = instance.next_deadline().and_then(|moment| started.checked_add(moment));
                     match self.wait(deadline).await {
                         Some(event) => event,
                         None => {

@@ -24,7 +24,7 @@ pub struct Instance {
     health: Health,
     registration: Registration,
     started: bool,
-    was_passing: bool,
+    was_in_rotation: bool,
     worker_ended_on_request: bool,
     watched_agent: Option<Generation>,
     watched_worker: Option<Generation>,
@@ -47,7 +47,7 @@ impl Instance {
             health: Health::default(),
             registration: Registration::default(),
             started: false,
-            was_passing: false,
+            was_in_rotation: false,
             worker_ended_on_request: false,
             watched_agent: None,
             watched_worker: None,
@@ -113,7 +113,7 @@ impl Instance {
             }
             Event::DeadlineReached => {}
         }
-        self.was_passing |= self.phase().is_well();
+        self.was_in_rotation |= self.phase().is_healthy();
     }
 
     fn spawned(&mut self, now: Moment, role: Role, pid: i32) {
@@ -158,7 +158,7 @@ impl Instance {
             Goal::Stop(stop) => stop.asked = stop.asked.saturating_add(1).min(3),
             Goal::Run => {
                 // Where the entry is not in rotation there are no clients to wait for.
-                let in_rotation = self.was_passing
+                let in_rotation = self.was_in_rotation
                     && *self.registration.known() != Known::Absent
                     && !self.registration.is_listed_as(Level::Critical);
                 let stage = if in_rotation {
@@ -177,7 +177,7 @@ impl Instance {
             return;
         }
         if self.goal.is_run()
-            && !self.was_passing
+            && !self.was_in_rotation
             && self.policy.start_timeout.is_some_and(|timeout| timeout <= now)
         {
             self.stop(now, StopReason::StartTimeout);
@@ -319,7 +319,7 @@ impl Instance {
                 Report { level: Level::Passing, note: "the worker runs".to_owned() }
             }
             (Process::Running { .. }, Some(verdict))
-                if verdict.level == Level::Critical && !self.was_passing =>
+                if verdict.level == Level::Critical && !self.was_in_rotation =>
             {
                 critical(format!("starting: {}", verdict.note))
             }
@@ -357,7 +357,7 @@ impl Instance {
             return None;
         }
         let (start_timeout, stage) = match &self.goal {
-            Goal::Run => (self.policy.start_timeout.filter(|_| !self.was_passing), None),
+            Goal::Run => (self.policy.start_timeout.filter(|_| !self.was_in_rotation), None),
             Goal::Stop(stop) => (None, stop.stage.next_deadline()),
         };
         let registration = self.wanted_entry().and_then(|_| self.registration.next_deadline());
@@ -386,7 +386,9 @@ impl Instance {
                     Level::Warning if listed && self.registration.is_listed_as(Level::Warning) => {
                         Phase::Degraded
                     }
-                    Level::Passing | Level::Warning | Level::Critical if self.was_passing => Phase::Critical,
+                    Level::Passing | Level::Warning | Level::Critical if self.was_in_rotation => {
+                        Phase::Critical
+                    }
                     Level::Passing | Level::Warning | Level::Critical => Phase::Starting,
                 }
             }

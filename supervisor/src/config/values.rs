@@ -74,7 +74,7 @@ impl<'a> Values<'a> {
 
     /// A duration, such as `500ms` or `1m 30s`.
     pub(super) fn duration(&mut self, path: &str) -> Duration {
-        self.parse(path, "a duration with its unit, such as 500ms, 9s or 1m", humantime::parse_duration)
+        self.parse(path, "a duration with its unit, such as 500ms, 9s or 1m, of at most a year", duration)
     }
 
     /// A duration that is not zero.
@@ -91,8 +91,10 @@ impl<'a> Values<'a> {
         if self.text(path).as_deref() == Some(none) {
             return None;
         }
-        let expected = format!("a duration with its unit, such as 30s, or {none}");
-        Some(self.parse(path, &expected, humantime::parse_duration))
+        let expected = format!("a duration greater than zero, such as 30s, or {none}");
+        Some(self.parse(path, &expected, |text| {
+            duration(text).and_then(|d| if d.is_zero() { Err("zero") } else { Ok(d) })
+        }))
     }
 
     /// A whole number in a range.
@@ -119,4 +121,14 @@ impl<'a> Values<'a> {
         }
         chosen
     }
+}
+
+/// Longer ones are slips, and sums of them would overflow.
+const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
+
+fn duration(text: &str) -> Result<Duration, &'static str> {
+    humantime::parse_duration(text)
+        .ok()
+        .filter(|duration| *duration <= LONGEST)
+        .ok_or("not a duration, or too long")
 }
