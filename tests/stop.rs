@@ -107,6 +107,19 @@ fn servers_that_are_gone_do_not_hold_up_a_stop() {
 }
 
 #[test]
+fn an_agent_that_is_dead_is_started_once_more_to_remove_the_entry() {
+    let server = Server::start();
+    let mut supervisor = Setup::joining(server.serf, &[]).option("restart-backoff-min", "20s").start();
+    server.wait_for_instances("demo", (1, 1));
+    let agent = pid_of(&supervisor.wait_for_phase("passing"), "agent");
+    harness::signal(agent, libc::SIGKILL);
+    supervisor.wait_for_status("back-off", |status| status["agent"]["state"] == "backoff");
+    supervisor.signal(libc::SIGTERM);
+    assert_eq!(supervisor.wait().code(), Some(0), "{}", supervisor.log());
+    assert_eq!(server.instances("demo").0, 0, "no ghost: {}", supervisor.log());
+}
+
+#[test]
 fn a_worker_that_is_done_ends_the_instance_and_takes_its_entry_along() {
     let server = Server::start();
     let mut supervisor = Setup::joining(server.serf, &[]).option("restart-policy", "never").start();

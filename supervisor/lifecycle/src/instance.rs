@@ -209,8 +209,8 @@ impl Instance {
 
     /// Goes down the stop ladder as far as the facts allow.
     fn advance_stop(&mut self, now: Moment, commands: &mut Vec<Command>) {
-        self.agent.cancel();
         self.worker.cancel();
+        self.settle_agent(now, commands);
         let budget = self.policy.stop;
         loop {
             let Goal::Stop(stop) = &mut self.goal else { return };
@@ -220,8 +220,9 @@ impl Instance {
             }
             let next = match stop.stage {
                 Stage::OutOfRotation { until } => {
-                    let out = self.registration.is_listed_as(Level::Critical) || until <= now;
-                    if asked >= 2 || !self.agent.is_running() {
+                    let told = self.registration.is_listed_as(Level::Critical);
+                    let out = told || until <= now || self.agent.has_ended();
+                    if asked >= 2 {
                         Some(Stage::Deregistering { until: now.saturating_add(budget.deregister) })
                     } else {
                         out.then(|| Stage::Draining { until: now.saturating_add(budget.drain_window) })
@@ -230,7 +231,7 @@ impl Instance {
                 Stage::Draining { until } => (until <= now || asked >= 2 || !self.worker.is_running())
                     .then(|| Stage::Deregistering { until: now.saturating_add(budget.deregister) }),
                 Stage::Deregistering { until } => {
-                    (self.registration.is_absent() || until <= now || !self.agent.is_running())
+                    (self.registration.is_absent() || until <= now || self.agent.has_ended())
                         .then_some(Stage::StoppingWorker)
                 }
                 Stage::StoppingWorker => {
@@ -254,6 +255,19 @@ impl Instance {
                 None => return,
             }
         }
+    }
+
+    /// A dead agent is not started again, unless there is an entry that only an agent can remove: then at once, and once, since
+    /// what exits during a stop is not restarted.
+    fn settle_agent(&mut self, now: Moment, commands: &mut Vec<Command>) {
+        let Goal::Stop(stop) = &self.goal else { return };
+        let needed = *self.registration.known() != Known::Absent
+            && stop.asked < 3
+            && stop.stage.next_deadline().is_some();
+        if needed && let Some(generation) = self.agent.start_now(now) {
+            commands.push(Command::Spawn { role: Role::Agent, generation });
+        }
+        self.agent.cancel();
     }
 
     /// Probes run exactly while there is something to probe.

@@ -149,6 +149,15 @@ impl Supervised {
         Some(self.generation)
     }
 
+    /// Asks for the next spawn of a process in back-off without waiting for its end.
+    pub fn start_now(&mut self, now: Moment) -> Option<Generation> {
+        if let Process::Backoff { retry_at } = &mut self.state {
+            *retry_at = now;
+            return self.start_if_due(now);
+        }
+        None
+    }
+
     /// The spawn succeeded.
     pub fn spawned(&mut self, now: Moment, pid: i32, policy: &RestartPolicy) {
         if self.state == Process::Spawning {
