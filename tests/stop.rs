@@ -8,7 +8,7 @@ use harness::{Server, Setup, alive, free_port, pid_of, wait_for};
 
 #[test]
 fn the_worker_serves_until_the_entry_is_gone_and_the_agent_leaves_last() {
-    let mut server = Server::start();
+    let server = Server::start();
     let setup = Setup::joining(server.serf, &["--exit-on-term", "5"]).option("drain-window", "1500ms");
     let events = setup.dir.path().join("signals").display().to_string();
     let mut setup = setup;
@@ -23,8 +23,6 @@ fn the_worker_serves_until_the_entry_is_gone_and_the_agent_leaves_last() {
     assert_eq!(pid_of(&status, "worker"), pid_of(&before, "worker"), "it serves while it drains");
     assert_eq!(status["reason"], "SIGTERM received");
     server.wait_for_instances("demo", (0, 0));
-    let term_seen = std::fs::read_to_string(&events).expect("signals");
-    assert!(term_seen == "ready\n" || !alive(pid_of(&before, "worker")) || term_seen == "ready\n15\n");
     assert_eq!(supervisor.wait().code(), Some(5), "the worker's own status: {}", supervisor.log());
     assert_eq!(
         std::fs::read_to_string(&events).expect("signals"),
@@ -52,7 +50,6 @@ fn the_worker_serves_until_the_entry_is_gone_and_the_agent_leaves_last() {
         assert!(!alive(pid_of(&before, role)), "{role} lives on");
     }
     assert!(!supervisor.path("control.sock").exists());
-    server.stop();
 }
 
 #[test]

@@ -78,7 +78,6 @@ pub struct Server {
     child: Child,
     pub http: u16,
     pub serf: u16,
-    ports: [u16; 2],
     dir: tempfile::TempDir,
 }
 
@@ -93,7 +92,7 @@ impl Server {
         let dir = tempfile::tempdir().expect("folder");
         let (http, ports) = (free_port(), [free_port(), free_port()]);
         let child = Self::spawn(dir.path(), http, serf, ports);
-        let server = Self { child, http, serf, ports, dir };
+        let server = Self { child, http, serf, dir };
         server.wait_for_leader();
         server
     }
@@ -138,11 +137,6 @@ impl Server {
         agent.get(url).call().ok()?.body_mut().read_json().ok()
     }
 
-    pub fn put(&self, path: &str, body: &Value) {
-        let url = format!("http://127.0.0.1:{}{path}", self.http);
-        ureq::put(url).send_json(body).expect("taken");
-    }
-
     /// How many instances of a service there are, and how many of them are passing.
     pub fn instances(&self, service: &str) -> (usize, usize) {
         let count = |query: &str| {
@@ -175,13 +169,6 @@ impl Server {
                 )
             })
             .collect()
-    }
-
-    /// Ends it, and starts it again with its data.
-    pub fn restart(&mut self) {
-        self.stop();
-        self.child = Self::spawn(self.dir.path(), self.http, self.serf, self.ports);
-        self.wait_for_leader();
     }
 
     pub fn stop(&mut self) {
@@ -355,10 +342,6 @@ impl Supervisor {
         let status = wait_for("the supervisor to exit", || child.try_wait().expect("waited"));
         self.child = None;
         status
-    }
-
-    pub fn has_exited(&mut self) -> bool {
-        self.child.as_mut().is_none_or(|child| child.try_wait().expect("waited").is_some())
     }
 }
 
