@@ -29,6 +29,7 @@ fn registered_as_critical_until_the_worker_is_ready_then_passing_with_both_check
     let setup =
         Setup::joining(server.serf, &[]).option("service-version", "v2.6").option("service-tag", "canary");
     std::fs::write(setup.dir.path().join("health"), "503").expect("written");
+    let setup = setup.option("service-config-version", "7").option("service-pytorch-version", "2.6.0");
     let supervisor = setup.option("service-meta", "team=nlp").start();
     server.wait_for_instances("demo", (1, 0));
     wait_for("the critical check", || {
@@ -51,8 +52,14 @@ fn registered_as_critical_until_the_worker_is_ready_then_passing_with_both_check
     let status = supervisor.wait_for_phase("passing");
     assert_eq!(status["agent"]["ready"], true);
     let entry = &server.get("/v1/catalog/service/demo").expect("entry")[0];
-    assert_eq!(entry["ServiceTags"], json!(["canary", "v2.6"]));
-    assert_eq!(entry["ServiceMeta"], json!({ "team": "nlp", "version": "v2.6" }));
+    assert_eq!(entry["ServiceTags"], json!(["canary", "v2.6", "cpu"]));
+    assert_eq!(
+        entry["ServiceMeta"],
+        json!({
+            "team": "nlp", "version": "v2.6", "config_version": "7", "pytorch_version": "2.6.0",
+            "device": "cpu", "gpu_count": "0",
+        })
+    );
     assert_eq!(entry["ServiceID"], status["registration"]["id"]);
     assert_eq!(supervisor.cli(&["status"]).status.code(), Some(0));
     assert_eq!(supervisor.cli(&["health"]).status.code(), Some(0));
@@ -185,4 +192,126 @@ fn a_start_timeout_gives_up_with_69() {
     let mut supervisor = Setup::joining(free_port(), &[]).option("start-timeout", "500ms").start();
     assert_eq!(supervisor.wait().code(), Some(69), "{}", supervisor.log());
     assert!(supervisor.log().contains("not passing within the start timeout"));
+}
+
+fn put(server: &Server, path: &str, body: &serde_json::Value) {
+    let url = format!("http://127.0.0.1:{}{path}", server.http);
+    let agent = ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).build().new_agent();
+    agent.put(url).send_json(body).expect("taken");
+}
+
+#[test]
+fn an_entry_that_an_operator_removes_from_the_catalog_comes_back() {
+    let server = Server::start();
+    let supervisor = Setup::joining(server.serf, &[]).start();
+    let status = supervisor.wait_for_phase("passing");
+    let node = &server.get("/v1/catalog/service/demo").expect("entry")[0]["Node"];
+    let id = &status["registration"]["id"];
+    put(&server, "/v1/catalog/deregister", &json!({ "Node": node, "ServiceID": id }));
+    // The agent does not notice; its own repair takes minutes.
+    wait_for("the entry again", || is_passing(&server).then_some(()));
+    supervisor.wait_for_phase("passing");
+}
+
+#[test]
+fn a_check_that_somebody_changes_at_the_servers_is_put_right() {
+    let server = Server::start();
+    let supervisor = Setup::joining(server.serf, &[]).start();
+    let status = supervisor.wait_for_phase("passing");
+    let entry = &server.get("/v1/catalog/service/demo").expect("entry")[0];
+    let check = json!({
+        "CheckID": status["registration"]["checks"][0]["id"], "Name": "supervisor", "Status": "critical",
+        "ServiceID": status["registration"]["id"],
+    });
+    put(
+        &server,
+        "/v1/catalog/register",
+        &json!({ "Node": entry["Node"], "Address": "127.0.0.1", "SkipNodeUpdate": true, "Check": check }),
+    );
+    wait_for("passing again", || is_passing(&server).then_some(()));
+    supervisor.wait_for_phase("passing");
+}
+
+#[test]
+fn a_failure_that_only_consul_sees_is_not_called_passing() {
+    let server = Server::start();
+    let setup = Setup::joining(server.serf, &[]);
+    let socket = setup.dir.path().join("consul.sock").display().to_string();
+    let supervisor = setup.start();
+    let status = supervisor.wait_for_phase("passing");
+    let id = status["registration"]["id"].as_str().expect("id").to_owned();
+    let consul = |words: &[&str]| {
+        let status = std::process::Command::new(harness::consul())
+            .args(words)
+            .env("CONSUL_HTTP_ADDR", format!("unix://{socket}"))
+            .stdout(std::process::Stdio::null())
+            .status();
+        assert!(status.expect("consul").success());
+    };
+    consul(&["maint", "-enable", "-service", &id, "-reason", "a new disk"]);
+    let status = supervisor.wait_for_phase("critical");
+    assert_eq!(status["reason"], "catalog: the service is in maintenance mode: a new disk");
+    assert_eq!(status["healthy"], true, "the worker serves, and killing it would not help");
+    consul(&["maint", "-disable", "-service", &id]);
+    supervisor.wait_for_phase("passing");
+}
+
+#[test]
+fn an_agent_that_hangs_is_killed_and_its_successor_takes_the_entry_over() {
+    let server = Server::start();
+    let supervisor = Setup::joining(server.serf, &[]).start();
+    let before = supervisor.wait_for_phase("passing");
+    signal(pid_of(&before, "agent"), libc::SIGSTOP);
+    let after = supervisor.wait_for_status("the next agent", |status| {
+        status["agent"]["restarts"] == 1 && status["phase"] == "passing"
+    });
+    assert_eq!(pid_of(&before, "worker"), pid_of(&after, "worker"));
+    assert!(!harness::alive(pid_of(&before, "agent")));
+    wait_for("passing", || is_passing(&server).then_some(()));
+}
+
+#[test]
+fn an_agent_that_hangs_at_a_stop_leaves_no_entry_behind() {
+    let server = Server::start();
+    let mut supervisor = Setup::joining(server.serf, &[]).start();
+    let status = supervisor.wait_for_phase("passing");
+    signal(pid_of(&status, "agent"), libc::SIGSTOP);
+    supervisor.signal(libc::SIGTERM);
+    let started = Instant::now();
+    assert_eq!(supervisor.wait().code(), Some(0), "{}", supervisor.log());
+    assert!(started.elapsed().as_secs() < 10, "{}", supervisor.log());
+    assert_eq!(server.instances("demo").0, 0, "no ghost: {}", supervisor.log());
+}
+
+#[test]
+fn a_worker_that_is_not_alive_is_restarted() {
+    let server = Server::start();
+    let setup = Setup::joining(server.serf, &[]).option("worker-liveness", "/livez");
+    let supervisor =
+        setup.option("worker-probe-timeout", "300ms").option("worker-liveness-threshold", "2").start();
+    let before = supervisor.wait_for_phase("passing");
+    signal(pid_of(&before, "worker"), libc::SIGSTOP);
+    let after = supervisor.wait_for_status("the next worker", |status| {
+        status["worker"]["restarts"] == 1 && status["phase"] == "passing"
+    });
+    assert_ne!(pid_of(&before, "worker"), pid_of(&after, "worker"));
+    assert_eq!(after["worker"]["last_exit"], "was ended by SIGKILL", "stopped, it cannot obey TERM");
+}
+
+#[test]
+fn instances_share_an_agent_that_is_not_theirs_without_meeting_each_others_entries() {
+    let server = Server::start();
+    let external = |id: &str| {
+        let setup = Setup::joining(server.serf, &[]).option("agent", "external").option("service-id", id);
+        setup.option("agent-http-addr", &format!("127.0.0.1:{}", server.http)).start()
+    };
+    let (mut one, other) = (external("one"), external("other"));
+    server.wait_for_instances("demo", (2, 2));
+    let status = one.wait_for_phase("passing");
+    assert_eq!(status["agent"]["state"], "external");
+    other.wait_for_phase("passing");
+    one.signal(libc::SIGTERM);
+    assert_eq!(one.wait().code(), Some(0), "{}", one.log());
+    assert_eq!(server.instances("demo"), (1, 1), "the other's entry stays");
+    other.wait_for_phase("passing");
 }

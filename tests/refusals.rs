@@ -101,18 +101,139 @@ fn a_data_folder_that_cannot_be_written_is_refused() {
 
 #[test]
 fn ports_in_use_are_refused() {
-    let taken = TcpListener::bind("127.0.0.1:0").expect("a port");
-    let port = taken.local_addr().expect("bound").port().to_string();
+    let (gossip, api) = (listener("127.0.0.1:0"), listener("127.0.0.1:0"));
+    // A worker that listens on IPv6 is in the way of ours, too.
+    let worker = listener("[::1]:0");
     let setup = Setup::joining(free_port(), &[])
+        .option("agent-serf-port", &gossip.1)
+        .option("agent-http-addr", &format!("127.0.0.1:{}", api.1))
+        .option("service-port", &worker.1);
+    refused(
+        &setup,
+        &[
+            &format!("agent.serf-port: the agent's gossip port {} is in use by another process", gossip.1),
+            &format!("agent.http-addr: the agent's API port {} is in use by another process", api.1),
+            &format!("service.port: the worker's port {} is in use by another process", worker.1),
+        ],
+    );
+}
+
+fn listener(address: &str) -> (TcpListener, String) {
+    let listener = TcpListener::bind(address).expect("a port");
+    let port = listener.local_addr().expect("bound").port().to_string();
+    (listener, port)
+}
+
+#[test]
+fn our_own_ports_must_not_meet() {
+    let port = free_port().to_string();
+    let setup = Setup::joining(free_port(), &[])
+        .option("service-port", &port)
         .option("agent-serf-port", &port)
         .option("agent-http-addr", &format!("127.0.0.1:{port}"));
     refused(
         &setup,
         &[
-            &format!("agent.serf-port: the agent's gossip port {port} is in use by another process"),
-            &format!("agent.http-addr: the agent's API port {port} is in use by another process"),
+            &format!(
+                "agent.serf-port = \"{port}\" (--agent-serf-port): a port of its own; the worker has {port} by service.port"
+            ),
+            "agent.http-addr = ",
         ],
     );
+}
+
+#[test]
+fn names_and_words_that_consul_would_choke_on_are_refused() {
+    let setup = Setup::joining(free_port(), &[])
+        .option("agent-node-name", "gpu/7?")
+        .option("agent-log-level", "loud")
+        .option("service-address", "10.0.0.300");
+    refused(
+        &setup,
+        &[
+            "agent.node-name = \"gpu/7?\" (--agent-node-name): a name of letters, digits, hyphens and dots",
+            "agent.log-level = \"loud\" (--agent-log-level): one of: trace, debug, info, warn, err",
+            "service.address = \"10.0.0.300\" (--service-address): an IP address or a host name, without a port",
+        ],
+    );
+}
+
+#[test]
+fn sockets_that_cannot_be_made_are_refused() {
+    let long = format!("/{}", "s".repeat(107));
+    refused(
+        &Setup::joining(free_port(), &[])
+            .option("control-socket", &long)
+            .option("agent-http-addr", "unix:///nowhere/consul.sock"),
+        &[
+            "control-socket = ",
+            "(--control-socket): an absolute path of at most 107 bytes",
+            "agent.http-addr = \"unix:///nowhere/consul.sock\"",
+            "a socket in a folder that exists; /nowhere does not",
+        ],
+    );
+    refused(&Setup::plain(&[]).option("control-socket", "relative.sock"), &["an absolute path"]);
+    let setup = Setup::plain(&[]);
+    let file = setup.dir.path().join("file");
+    std::fs::write(&file, "").expect("written");
+    let socket = file.join("s").display().to_string();
+    refused(
+        &setup.option("control-socket", &socket),
+        &["Not a directory", "choose another path with --control-socket, or mount a writable folder"],
+    );
+}
+
+#[test]
+fn a_configuration_file_that_is_not_there_is_reported_by_whoever_named_it() {
+    let setup = Setup::plain(&[]).variable("SUPERVISOR_CONFIG", "/nowhere/p.toml");
+    refused(
+        &setup,
+        &[
+            "config = \"/nowhere/p.toml\" (environment variable SUPERVISOR_CONFIG): a readable TOML file (No such",
+        ],
+    );
+    let setup = setup.option("config", "/elsewhere/p.toml");
+    refused(&setup, &["config = \"/elsewhere/p.toml\" (--config): a readable TOML file"]);
+}
+
+#[test]
+fn a_variable_that_is_not_utf_8_is_refused_and_not_ignored() {
+    use std::os::unix::ffi::OsStrExt;
+    let output = std::process::Command::new(harness::SUPERVISOR)
+        .args(["config", "check", "--no-agent", "--", "true"])
+        .env("SUPERVISOR_SERVICE_TAG", std::ffi::OsStr::from_bytes(b"caf\xe9"))
+        .env("CAF\u{e9}", std::ffi::OsStr::from_bytes(b"\xff"))
+        .output()
+        .expect("supervisor");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(2), "{stderr}");
+    assert!(stderr.contains("(environment variable SUPERVISOR_SERVICE_TAG): a value in UTF-8"), "{stderr}");
+    assert_eq!(stderr.lines().count(), 1, "others' variables are others' business: {stderr}");
+}
+
+#[test]
+fn two_names_of_one_setting_must_not_contradict_each_other() {
+    let setup =
+        Setup::plain(&[]).variable("SUPERVISOR_SERVICE_TAG", "a").variable("SUPERVISOR_SERVICE_TAGS", "b");
+    refused(&setup, &["service.tags = \"b\"", "one of the two names; SUPERVISOR_SERVICE_TAG is set, too"]);
+}
+
+#[test]
+fn variables_of_kubernetes_and_supervisord_are_no_settings() {
+    let setup = [
+        ("SUPERVISOR_SERVICE_HOST", "10.0.0.7"),
+        ("SUPERVISOR_SERVICE_PORT", "80"),
+        ("SUPERVISOR_PORT", "tcp://10.0.0.7:80"),
+        ("SUPERVISOR_PORT_80_TCP_ADDR", "10.0.0.7"),
+        ("SUPERVISOR_ENABLED", "1"),
+    ]
+    .into_iter()
+    .fold(Setup::plain(&["--exit", "0"]), |setup, (name, value)| setup.variable(name, value));
+    let output = setup.output();
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(0), "{stderr}");
+    assert!(stderr.contains("they describe a Service of Kubernetes"), "{stderr}");
+    assert!(stderr.contains("SUPERVISOR_SERVICE_PORT") && !stderr.contains("SUPERVISOR_ENABLED"), "{stderr}");
 }
 
 #[test]

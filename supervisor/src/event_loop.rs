@@ -3,15 +3,18 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use lifecycle::signal::CHLD;
+use lifecycle::signal::{CHLD, HUP};
 use lifecycle::{Command, Event, Instance, Moment};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
-use crate::config::Config;
+use crate::configuration::Configuration;
 use crate::executor::Executor;
-use crate::journal::Journal;
+use crate::journal::{self, Journal};
+use crate::logging;
+use crate::metrics::Metrics;
 use crate::os::signals::Signals;
+use crate::reload::{Reading, Reply};
 use crate::status::{Clock, Status};
 
 /// Events that wait for the loop. Senders wait when it is full, which slows probes down and loses nothing; signals and exits come by
@@ -33,13 +36,31 @@ pub struct EventLoop {
     pub status: watch::Sender<Status>,
     /// The moments that the policy does not keep.
     pub clock: Clock,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// The configuration in effect.
+    pub configuration: Configuration,
+    /// Whoever reads the configuration again.
+    pub reloads: mpsc::Sender<Reply>,
+    /// What was read.
+    pub read: mpsc::Receiver<Reading>,
+}
+
+/// Why the loop has woken up.
+enum Woken {
+    By(Event),
+    /// SIGCHLD: somebody may have died.
+    ByDeath,
+    /// SIGHUP.
+    ToReload,
+    ByReading(Reading),
 }
 
 impl EventLoop {
     /// Runs until the policy says exit, and returns the status to exit with. No child is left alive.
-    pub async fn run(mut self, mut instance: Instance, config: &Config) -> u8 {
+    pub async fn run(mut self, mut instance: Instance) -> u8 {
         let started = Instant::now();
-        let mut journal = Journal::default();
+        let mut journal = Journal::new(self.metrics.clone());
         let mut at_hand = VecDeque::from([Event::Started]);
         loop {
             let event = match at_hand.pop_front() {
@@ -47,9 +68,17 @@ impl EventLoop {
                 None => {
                     let deadline = instance.next_deadline().and_then(|moment| started.checked_add(moment));
                     match self.wait(deadline).await {
-                        Some(event) => event,
-                        None => {
+                        Woken::By(event) => event,
+                        Woken::ByDeath => {
                             at_hand.extend(self.reap());
+                            continue;
+                        }
+                        Woken::ToReload => {
+                            self.reload();
+                            continue;
+                        }
+                        Woken::ByReading(reading) => {
+                            at_hand.extend(self.adopt(reading));
                             continue;
                         }
                     }
@@ -57,6 +86,7 @@ impl EventLoop {
             };
             if let Event::Spawned { role, .. } = event {
                 self.clock.spawned(role);
+                self.configuration.spawned(role);
             }
             let now: Moment = started.elapsed();
             let commands = instance.step(now, event.clone());
@@ -70,12 +100,11 @@ impl EventLoop {
                 }
                 at_hand.extend(self.executor.run(command));
             }
-            self.publish(&instance, config);
+            self.publish(&instance);
         }
     }
 
-    /// Waits for the next event; `None` if it was SIGCHLD, that is, if somebody may have died.
-    async fn wait(&mut self, deadline: Option<Instant>) -> Option<Event> {
+    async fn wait(&mut self, deadline: Option<Instant>) -> Woken {
         let deadline_reached = async {
             match deadline {
                 Some(deadline) => sleep_until(deadline).await,
@@ -85,15 +114,17 @@ impl EventLoop {
         tokio::select! {
             biased;
             signal = self.signals.next() => match signal {
-                Ok(CHLD) => None,
-                Ok(signal) => Some(Event::Signalled(signal)),
+                Ok(CHLD) => Woken::ByDeath,
+                Ok(HUP) => Woken::ToReload,
+                Ok(signal) => Woken::By(Event::Signalled(signal)),
                 Err(error) => {
                     tracing::error!(%error, "signals cannot be read any more: stopping");
-                    Some(Event::StopRequested)
+                    Woken::By(Event::StopRequested)
                 }
             },
-            Some(event) = self.inbox.recv() => Some(event),
-            () = deadline_reached => Some(Event::DeadlineReached),
+            Some(event) = self.inbox.recv() => Woken::By(event),
+            Some(reading) = self.read.recv() => Woken::ByReading(reading),
+            () = deadline_reached => Woken::By(Event::DeadlineReached),
         }
     }
 
@@ -102,15 +133,46 @@ impl EventLoop {
         for dead in self.executor.reap() {
             match dead.role {
                 Some(role) => events.push(Event::Exited { role, pid: dead.pid, exit: dead.exit }),
-                None => tracing::debug!(pid = dead.pid, status = dead.exit.code(), "orphan reaped"),
+                None => {
+                    self.metrics.orphan_reaped();
+                    tracing::debug!(pid = dead.pid, status = dead.exit.code(), "orphan reaped");
+                }
             }
         }
         events
     }
 
+    /// Has the configuration read again. Where the queue is full, that has been asked for already.
+    fn reload(&self) {
+        tracing::info!(signal = "SIGHUP", "signal received: reloading");
+        let (reply, _nobody_listens) = oneshot::channel();
+        let _asked_already = self.reloads.try_send(reply);
+    }
+
+    /// Adopts a configuration that was read, tells everybody who waits, and tells the policy.
+    fn adopt(&mut self, reading: Reading) -> Option<Event> {
+        let (report, event) = match reading.outcome {
+            Ok(read) => {
+                let (config, sources) = *read;
+                logging::set_level(config.logging.level);
+                let change = self.executor.reconfigure(&config);
+                let policy = Box::new(config.policy.clone());
+                (self.configuration.adopt(config, sources), Event::Reconfigured(policy, change))
+            }
+            // The status has news all the same.
+            Err(problems) => (self.configuration.refuse(problems), Event::DeadlineReached),
+        };
+        journal::reloaded(&report);
+        for reply in reading.replies {
+            let _has_gone = reply.send(report.clone());
+        }
+        Some(event)
+    }
+
     /// Publishes the result if it is news.
-    fn publish(&self, instance: &Instance, config: &Config) {
-        let fresh = Status::of(instance, config, &self.clock);
+    fn publish(&self, instance: &Instance) {
+        let mut fresh = Status::of(instance, &self.configuration.config, &self.clock);
+        fresh.config = self.configuration.status();
         self.status.send_if_modified(|published| {
             let news = *published != fresh;
             *published = fresh;

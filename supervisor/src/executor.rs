@@ -1,26 +1,44 @@
 //! From a command to the mechanism that does it. Nothing here waits.
 
-use lifecycle::{Command, Event, Failure, Generation, Request, Role, SpawnFailure};
-use tokio::sync::mpsc;
+use std::time::Duration;
+
+use lifecycle::{AgentMode, Command, Devices, EntryChange, Event, Failure, Generation, Role, SpawnFailure};
+use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 
 use crate::config::{Catalog, Config, Probe, identity};
 use crate::consul::agent_config;
-use crate::consul::api_client::{ApiClient, http_check_id};
-use crate::consul::catalog::{self, Entry};
+use crate::consul::api_client::{ApiClient, http_check_id, ttl_check_id};
+use crate::consul::catalog::{self, Asked, Entry};
+use crate::consul::entry_watch;
 use crate::consul::readiness::{self, Identity};
-use crate::os::children::{Children, Program, Reaped};
-use crate::probe;
+use crate::metrics::Metrics;
+use crate::os::children::{Children, Pipes, Program, Reaped};
+use crate::output::Output;
+use crate::probe::{self, http::Prober};
+
+/// For the last lines of the children, where the reader of our output is slow. It comes on top of the stop timeout.
+const LAST_LINES: Duration = Duration::from_millis(300);
 
 /// What commands are carried out with.
 #[derive(Debug)]
 pub struct Executor {
     children: Children,
+    output: Output,
     worker: Program,
     consul: Option<Consul>,
     events: mpsc::Sender<Event>,
-    agent_watch: Option<AbortHandle>,
-    worker_watch: Option<AbortHandle>,
+    agent_watch: Watch,
+    worker_watch: Watch,
+    metrics: Metrics,
+}
+
+/// Whoever looks after a process.
+#[derive(Debug, Default)]
+struct Watch {
+    /// Which spawn of it is watched, if one is.
+    generation: Option<Generation>,
+    tasks: Vec<AbortHandle>,
 }
 
 /// What is needed only where there is an agent: a plain init never builds an HTTP client.
@@ -29,7 +47,10 @@ struct Consul {
     config: Catalog,
     client: ApiClient,
     probe_client: reqwest::Client,
-    requests: mpsc::Sender<(Generation, Request)>,
+    requests: mpsc::Sender<Asked>,
+    devices: watch::Sender<Option<Devices>>,
+    /// What the catalog task registers.
+    entry: watch::Sender<Entry>,
 }
 
 impl Executor {
@@ -37,27 +58,34 @@ impl Executor {
     ///
     /// # Errors
     /// An HTTP client cannot be built, or orphans cannot be adopted.
-    pub fn new(config: &Config, events: mpsc::Sender<Event>) -> Result<Self, String> {
+    pub fn new(config: &Config, events: mpsc::Sender<Event>, metrics: &Metrics) -> Result<Self, String> {
         let children = Children::default();
         children.adopt_orphans().map_err(|error| format!("cannot become a child subreaper: {error}"))?;
-        let consul = config.catalog.clone().map(|config| Consul::new(config, &events)).transpose()?;
+        let output = Output::new(config.logging.children)
+            .map_err(|error| format!("there is no pipe for the children's output: {error}"))?;
+        let consul =
+            config.catalog.clone().map(|config| Consul::new(config, &events, metrics)).transpose()?;
         Ok(Self {
             children,
+            output,
             worker: config.worker.clone(),
             consul,
             events,
-            agent_watch: None,
-            worker_watch: None,
+            agent_watch: Watch::default(),
+            worker_watch: Watch::default(),
+            metrics: metrics.clone(),
         })
     }
 
     /// Carries a command out. What is known at once comes back as an event.
     pub fn run(&mut self, command: Command) -> Option<Event> {
         match command {
-            Command::Spawn { role, .. } => Some(match self.spawn(role) {
-                Ok(pid) => Event::Spawned { role, pid },
-                Err(failure) => Event::SpawnFailed { role, failure },
-            }),
+            Command::Spawn { role, kept_check_is_true, .. } => {
+                Some(match self.spawn(role, kept_check_is_true) {
+                    Ok(pid) => Event::Spawned { role, pid },
+                    Err(failure) => Event::SpawnFailed { role, failure },
+                })
+            }
             Command::Signal { pid, signal, .. } => {
                 self.children.signal_group(pid, signal);
                 None
@@ -67,19 +95,47 @@ impl Executor {
                 None
             }
             Command::Unwatch { role } => {
-                self.replace_watch(role, None);
+                self.replace_watch(role, Watch::default());
                 None
             }
-            Command::Catalog { generation, request } => {
-                let sent = self.consul.as_ref().map(|consul| consul.requests.try_send((generation, request)));
+            Command::Catalog { generation, request, timeout } => {
+                let asked = (generation, request, timeout);
+                let sent = self.consul.as_ref().map(|consul| consul.requests.try_send(asked));
                 // Cannot be: the policy has one request in flight, and the task outlives it. But a request must be answered.
-                let failure = || Failure::Unanswered("the catalog task is gone".to_owned());
+                let failure = || Failure::Unreachable("the catalog task is gone".to_owned());
                 (!matches!(sent, Some(Ok(()))))
                     .then(|| Event::CatalogReplied { generation, outcome: Err(failure()) })
+            }
+            Command::Describe(devices) => {
+                self.consul
+                    .iter()
+                    .for_each(|consul| drop(consul.devices.send_replace(Some(devices.clone()))));
+                None
             }
             // The event loop's own: it ends.
             Command::Exit(_) => None,
         }
+    }
+
+    /// Works with another configuration from now on: the next spawns, the probe of the worker, and what the entry is.
+    pub fn reconfigure(&mut self, config: &Config) -> EntryChange {
+        self.worker = config.worker.clone();
+        let (Some(consul), Some(catalog)) = (&mut self.consul, &config.catalog) else {
+            return EntryChange::Same;
+        };
+        let probed_otherwise = consul.config.probe != catalog.probe;
+        consul.config = catalog.clone();
+        let change = entry_change(&consul.entry, entry(catalog));
+        // Those who watch hold on to what they were told at their beginning.
+        for (role, changed, generation) in [
+            (Role::Worker, probed_otherwise, self.worker_watch.generation),
+            (Role::Agent, change == EntryChange::Changed, self.agent_watch.generation),
+        ] {
+            if let (true, Some(generation)) = (changed, generation) {
+                self.watch(role, generation);
+            }
+        }
+        change
     }
 
     /// Reaps whatever has died.
@@ -87,71 +143,103 @@ impl Executor {
         self.children.reap()
     }
 
-    /// Kills and reaps what is left at the end.
-    pub fn end_survivors(&mut self, limit: std::time::Duration) {
+    /// Kills and reaps what is left at the end, and writes out what it has written.
+    pub fn end_survivors(&mut self, limit: Duration) {
         self.children.end_survivors(limit);
+        self.output.finish(LAST_LINES);
     }
 
-    fn spawn(&mut self, role: Role) -> Result<i32, SpawnFailure> {
+    fn spawn(&mut self, role: Role, kept_check_is_true: bool) -> Result<i32, SpawnFailure> {
         let program = match (role, &self.consul) {
             (Role::Worker, _) => self.worker.clone(),
-            (Role::Agent, Some(consul)) => agent_config::prepare(
-                &consul.config.agent,
-                &http_check_id(&consul.config.service),
-            )
-            .map_err(|error| {
-                let dir = consul.config.agent.data_dir.display();
-                SpawnFailure::Other(format!("the agent's configuration cannot be written to {dir}: {error}"))
-            })?,
+            (Role::Agent, Some(consul)) => {
+                let service = &consul.config.service;
+                let ttl_check = (!kept_check_is_true).then(|| ttl_check_id(service));
+                let forgotten: Vec<String> = [http_check_id(service)].into_iter().chain(ttl_check).collect();
+                agent_config::prepare(&consul.config.agent, &forgotten).map_err(|error| {
+                    let dir = consul.config.agent.data_dir.display();
+                    SpawnFailure::Other(format!(
+                        "the agent's configuration cannot be written to {dir}: {error}"
+                    ))
+                })?
+            }
             (Role::Agent, None) => return Err(SpawnFailure::NotFound),
         };
-        self.children.spawn(role, &program)
+        let pipes = self.output.pipes(role).map_err(|error| {
+            SpawnFailure::Other(format!("there is no pipe or thread for its output: {error}"))
+        })?;
+        let pipes = pipes.map(|(stdout, stderr)| Pipes { stdout, stderr });
+        self.children.spawn(role, &program, pipes)
     }
 
     fn watch(&mut self, role: Role, generation: Generation) {
         let Some(consul) = &self.consul else { return };
         let events = self.events.clone();
-        let task = match role {
+        let tasks = match role {
             Role::Agent => {
-                let node = consul.config.agent.node_name.clone();
-                let node_id = identity::node_id(&node);
-                tokio::spawn(readiness::run(
-                    consul.client.clone(),
-                    Identity { node, node_id },
-                    generation,
-                    events,
-                ))
+                let agent = &consul.config.agent;
+                let node = agent.node_name.clone();
+                let identity = match consul.config.mode {
+                    AgentMode::Child => {
+                        let node_id = identity::node_id(&node);
+                        Identity::Ours { node, node_id, address: agent.address }
+                    }
+                    AgentMode::External | AgentMode::None => Identity::Any,
+                };
+                let service = consul.config.service.clone();
+                vec![
+                    tokio::spawn(readiness::run(consul.client.clone(), identity, generation, events.clone())),
+                    tokio::spawn(entry_watch::run(consul.client.clone(), service, generation, events)),
+                ]
             }
             Role::Worker => {
                 let probe: Probe = consul.config.probe.clone();
-                tokio::spawn(probe::http::run(consul.probe_client.clone(), probe, generation, events))
+                let liveness_url = probe.liveness_url.clone();
+                let prober =
+                    Prober { client: consul.probe_client.clone(), probe, metrics: self.metrics.clone() };
+                let liveness = liveness_url
+                    .map(|url| tokio::spawn(prober.clone().run_liveness(url, generation, events.clone())));
+                let readiness = tokio::spawn(prober.run(generation, events));
+                [readiness].into_iter().chain(liveness).collect()
             }
         };
-        self.replace_watch(role, Some(task.abort_handle()));
+        let tasks = tasks.iter().map(tokio::task::JoinHandle::abort_handle).collect();
+        self.replace_watch(role, Watch { generation: Some(generation), tasks });
     }
 
-    fn replace_watch(&mut self, role: Role, task: Option<AbortHandle>) {
+    fn replace_watch(&mut self, role: Role, watch: Watch) {
         let place = match role {
             Role::Agent => &mut self.agent_watch,
             Role::Worker => &mut self.worker_watch,
         };
-        if let Some(earlier) = std::mem::replace(place, task) {
+        for earlier in std::mem::replace(place, watch).tasks {
             earlier.abort();
         }
     }
 }
 
+/// What the configuration says of the entry.
+fn entry(config: &Catalog) -> Entry {
+    Entry { service: config.service.clone(), check: config.check.clone() }
+}
+
+/// Hands the entry to the catalog task. The policy decides when it is registered.
+fn entry_change(current: &watch::Sender<Entry>, new: Entry) -> EntryChange {
+    if *current.borrow() == new {
+        return EntryChange::Same;
+    }
+    current.send_replace(new);
+    EntryChange::Changed
+}
+
 impl Consul {
-    fn new(config: Catalog, events: &mpsc::Sender<Event>) -> Result<Self, String> {
-        let client = ApiClient::new(&config.agent)?;
-        let entry = Entry {
-            service: config.service.clone(),
-            check: config.check.clone(),
-            node: config.agent.node_name.clone(),
-        };
+    fn new(config: Catalog, events: &mpsc::Sender<Event>, metrics: &Metrics) -> Result<Self, String> {
+        let client = ApiClient::new(&config.agent, metrics.clone())?;
+        let (entry, current) = watch::channel(entry(&config));
         // One place: the policy never has more than one request in flight.
         let (requests, received) = mpsc::channel(1);
-        tokio::spawn(catalog::run(client.clone(), entry, received, events.clone()));
-        Ok(Self { config, client, probe_client: probe::http::client()?, requests })
+        let (devices, known) = watch::channel(None);
+        tokio::spawn(catalog::run(client.clone(), current, known, received, events.clone()));
+        Ok(Self { config, client, probe_client: probe::http::client()?, requests, devices, entry })
     }
 }

@@ -1,26 +1,54 @@
-//! The one place that logs what happened and what was done about it.
+//! The one place that logs and counts what happened and what was done about it.
 
-use lifecycle::{AgentReport, Command, Event, Instance, Phase, ProbeOutcome, ProbeReport, Request};
+use lifecycle::{
+    AgentReport, Command, Event, GpuReport, GpuSample, Instance, Level, Listing, Phase, ProbeOutcome,
+    ProbeReport, Report, Request, View,
+};
 
+use crate::control::protocol::ReloadReport;
+use crate::metrics::Metrics;
+use crate::metrics::rotation::Rotation;
 use crate::os::signals;
 
 /// Writes the log; remembers what was said last, so that what stays the same is said once.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Journal {
+    metrics: Metrics,
+    rotation: Rotation,
     phase: Option<Phase>,
     agent: Option<AgentReport>,
     worker: Option<ProbeOutcome>,
     failure: Option<String>,
+    gpus: Option<usize>,
+    gpu_levels: Vec<Report>,
 }
 
 impl Journal {
-    /// Logs one step. Returns whether the phase has changed.
+    /// A journal in which nothing has happened.
+    pub fn new(metrics: Metrics) -> Self {
+        let rotation = Rotation::new(metrics.clone());
+        Self {
+            metrics,
+            rotation,
+            phase: None,
+            agent: None,
+            worker: None,
+            failure: None,
+            gpus: None,
+            gpu_levels: Vec::new(),
+        }
+    }
+
+    /// Logs and counts one step. Returns whether the phase has changed.
     pub fn record(&mut self, event: &Event, commands: &[Command], instance: &Instance) -> bool {
+        self.count(event);
         self.event(event);
+        self.gpus(instance);
         for command in commands {
             log_command(command);
         }
         let phase = instance.phase();
+        self.rotation.stepped(event, phase, instance);
         let changed = self.phase != Some(phase);
         if changed {
             self.phase = Some(phase);
@@ -29,11 +57,35 @@ impl Journal {
         changed
     }
 
+    fn count(&self, event: &Event) {
+        match event {
+            Event::Signalled(signal) => self.metrics.signalled(*signal),
+            Event::SpawnFailed { role, .. } => self.metrics.not_spawned(*role),
+            Event::Exited { role, exit, .. } => self.metrics.exited(*role, *exit),
+            Event::WorkerProbed { report, .. } => self.metrics.probed(report.outcome),
+            Event::LivenessProbed { outcome, .. } => self.metrics.liveness_probed(outcome.is_ok()),
+            Event::Started
+            | Event::StopRequested
+            | Event::DrainRequested
+            | Event::GpusReported(_)
+            | Event::ResumeRequested
+            | Event::RestartRequested(_)
+            | Event::Reconfigured(..)
+            | Event::Spawned { .. }
+            | Event::AgentProbed { .. }
+            | Event::EntrySeen { .. }
+            | Event::CatalogReplied { .. }
+            | Event::DeadlineReached => {}
+        }
+    }
+
     fn event(&mut self, event: &Event) {
         match event {
             Event::Started | Event::DeadlineReached => {}
             Event::Signalled(signal) => tracing::info!(signal = signals::name(*signal), "signal received"),
             Event::StopRequested => tracing::info!("stop requested over the control socket"),
+            // What it was about is logged where it is known by its keys.
+            Event::Reconfigured(..) => {}
             Event::Spawned { role, pid } => tracing::info!(%role, pid, "started"),
             Event::SpawnFailed { role, failure } => tracing::error!(%role, ?failure, "cannot be started"),
             Event::Exited { role, pid, exit } => {
@@ -41,6 +93,15 @@ impl Journal {
             }
             Event::WorkerProbed { report, .. } => self.worker(report),
             Event::AgentProbed { report, .. } => self.agent(report),
+            Event::DrainRequested => tracing::info!("drain requested over the control socket"),
+            Event::ResumeRequested => tracing::info!("resume requested over the control socket"),
+            Event::RestartRequested(role) => {
+                tracing::info!(%role, "restart requested over the control socket")
+            }
+            Event::LivenessProbed { outcome: Ok(()), .. } => {}
+            Event::LivenessProbed { outcome: Err(note), .. } => tracing::warn!(note, "liveness probe failed"),
+            Event::EntrySeen { view, .. } => log_view(view),
+            Event::GpusReported(report) => self.gpus_reported(report),
             Event::CatalogReplied { outcome, .. } => {
                 self.catalog(outcome.as_ref().err().map(lifecycle::Failure::reason))
             }
@@ -62,8 +123,41 @@ impl Journal {
         match report {
             AgentReport::Ready { leader } => tracing::info!(leader, "consul agent is ready"),
             AgentReport::NotReady(reason) => tracing::info!(reason, "consul agent is not ready"),
+            AgentReport::Silent(reason) => tracing::warn!(reason, "consul agent does not answer"),
         }
         self.agent = Some(report.clone());
+    }
+
+    fn gpus_reported(&mut self, report: &GpuReport) {
+        match report {
+            GpuReport::Absent(reason) => tracing::info!(reason, "no GPU is watched"),
+            GpuReport::Xid { uuid, xid } => tracing::warn!(uuid, xid, "the driver reported an Xid error"),
+            GpuReport::Sampled(samples) if self.gpus != Some(samples.len()) => {
+                self.gpus = Some(samples.len());
+                for GpuSample { uuid, index, name, .. } in samples {
+                    tracing::info!(index, uuid, name, "watching a GPU");
+                }
+            }
+            GpuReport::Sampled(_) => {}
+        }
+    }
+
+    /// What has changed in how each GPU is.
+    fn gpus(&mut self, instance: &Instance) {
+        let each = instance.gpus().each(instance.policy().gpu.as_ref());
+        for (at, (gpu, report)) in each.iter().enumerate() {
+            let index = gpu.sample().index;
+            let was = self.gpu_levels.get(at);
+            match (was.map_or(Level::Passing, |was| was.level), report) {
+                _ if was == Some(report) => {}
+                (Level::Passing, Report { level: Level::Passing, .. }) => {}
+                (_, Report { level: Level::Passing, .. }) => tracing::info!(index, "the GPU is well again"),
+                (_, Report { level, note }) => {
+                    tracing::warn!(index, level = crate::status::level(*level), note, "the GPU is not well");
+                }
+            }
+        }
+        self.gpu_levels = each.into_iter().map(|(_, report)| report).collect();
     }
 
     fn catalog(&mut self, failure: Option<&str>) {
@@ -77,9 +171,32 @@ impl Journal {
     }
 }
 
+fn log_view(view: &View) {
+    match view {
+        View::Unknown(reason) => tracing::debug!(reason, "the servers cannot be asked"),
+        View::Absent => tracing::debug!("the servers do not list the entry"),
+        View::Listed(Listing { altered, level, note, .. }) => {
+            tracing::debug!(%level, note, altered, "the servers list the entry");
+        }
+    }
+}
+
+/// Logs what a reload did.
+pub fn reloaded(report: &ReloadReport) {
+    for problem in &report.problems {
+        tracing::error!(problem, "the configuration cannot work; nothing was changed");
+    }
+    if report.problems.is_empty() {
+        let pending: Vec<String> =
+            report.pending.iter().map(|change| format!("{} ({})", change.key, change.applies)).collect();
+        let (applied, pending) = (report.applied.join(", "), pending.join(", "));
+        tracing::info!(applied, pending, "configuration reloaded");
+    }
+}
+
 fn log_command(command: &Command) {
     match command {
-        Command::Spawn { role, generation } => tracing::debug!(%role, generation, "starting"),
+        Command::Spawn { role, generation, .. } => tracing::debug!(%role, generation, "starting"),
         Command::Signal { role, pid, signal } => {
             tracing::info!(%role, pid, signal = signals::name(*signal), "signal sent");
         }
@@ -92,8 +209,11 @@ fn log_command(command: &Command) {
             }
             Request::AddHttpCheck => tracing::debug!("adding Consul's check of the worker"),
             Request::RemoveHttpCheck => tracing::debug!("removing Consul's check of the worker"),
-            Request::Deregister { .. } => tracing::info!("deregistering"),
+            Request::Deregister => tracing::info!("deregistering"),
         },
+        Command::Describe(devices) => {
+            tracing::debug!(?devices, "the entry says what there is to compute with")
+        }
         Command::Exit(status) => tracing::info!(status, "exiting"),
     }
 }

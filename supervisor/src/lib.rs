@@ -5,30 +5,40 @@
 //!
 //! [`event_loop`] is the only place where things happen. Signals, exits, probes, Consul's replies and deadlines become
 //! [`lifecycle::Event`]s; [`lifecycle::Instance::step`], a pure function, answers with commands; [`executor`] hands each to the
-//! mechanism that does it ([`os`], [`consul`], [`probe`]); [`journal`] logs the step; the resulting [`status::Status`] is
-//! published for the [`control`] socket. One task owns the state, and it never waits for IO.
+//! mechanism that does it ([`os`], [`consul`], [`probe`], [`gpu`]); [`journal`] logs the step; the resulting [`status::Status`] is
+//! published for the [`control`] socket and the [`metrics`]. One task owns the state, and it never waits for IO.
+//! [`reload`] reads the configuration again, beside the loop; [`configuration`] keeps what is in effect.
 
 pub mod config;
+pub mod configuration;
 pub mod consul;
 pub mod control;
 pub mod event_loop;
 pub mod executor;
+pub mod gpu;
 pub mod journal;
 pub mod logging;
+pub mod metrics;
 pub mod os;
+pub mod output;
 pub mod preflight;
 pub mod probe;
+pub mod reload;
 pub mod status;
 pub mod status_text;
 
-use lifecycle::Instance;
+use lifecycle::{Event, GpuReport, Instance};
 use tokio::sync::{mpsc, watch};
 
-use config::Config;
-use control::server::ControlSocket;
+use config::{Invocation, Loaded};
+use configuration::Configuration;
+use control::ControlSocket;
+use control::server::Reach;
 use event_loop::EventLoop;
 use executor::Executor;
+use metrics::{Endpoint, Metrics};
 use os::signals::Signals;
+use reload::Reader;
 use status::{Clock, Status};
 
 /// Runs the instance to its end and returns the status to exit with. Signals must be blocked already
@@ -36,19 +46,21 @@ use status::{Clock, Status};
 ///
 /// # Errors
 /// What kept it from starting; nothing was started then.
-pub fn run(config: &Config) -> Result<u8, String> {
+pub fn run(invocation: Invocation, loaded: Loaded) -> Result<u8, String> {
     // One thread: the supervisor does little, and rarely two things at once.
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| format!("the runtime cannot be built: {error}"))?;
-    let status = runtime.block_on(supervise(config))?;
+    let status = runtime.block_on(supervise(invocation, loaded))?;
     // Tasks that wait for an answer have nothing to wait for.
     runtime.shutdown_background();
     Ok(status)
 }
 
-async fn supervise(config: &Config) -> Result<u8, String> {
+async fn supervise(invocation: Invocation, loaded: Loaded) -> Result<u8, String> {
+    let mut configuration = Configuration::new(loaded, &invocation);
+    let config = &configuration.config;
     let signals = Signals::open().map_err(|error| format!("signals cannot be read: {error}"))?;
     let socket = match ControlSocket::bind(&config.control_socket) {
         Ok(socket) => Some(socket),
@@ -58,13 +70,48 @@ async fn supervise(config: &Config) -> Result<u8, String> {
             None
         }
     };
+    if config.catalog.is_some() {
+        // Somebody may have chosen one already: that will do.
+        let _chosen_already = rustls::crypto::ring::default_provider().install_default();
+    }
+    for warning in configuration.started().warnings() {
+        tracing::warn!("{warning}");
+    }
+    let (metrics, endpoint) = match configuration.config.metrics {
+        Some(address) => {
+            let metrics = Metrics::on().map_err(|error| format!("the metrics cannot be set up: {error}"))?;
+            (metrics, Some(Endpoint::bind(address)?))
+        }
+        None => (Metrics::default(), None),
+    };
+    if let Some(endpoint) = &endpoint {
+        configuration.serve_metrics_at(endpoint.address());
+    }
+    let config = &configuration.config;
     let (events, inbox) = mpsc::channel(event_loop::INBOX);
-    let executor = Executor::new(config, events.clone())?;
+    let executor = Executor::new(config, events.clone(), &metrics)?;
+    if let Some(config) = config.gpu.clone()
+        && let Err(error) = gpu::watch(config, events.clone())
+    {
+        let why = format!("the thread that watches them cannot be started: {error}");
+        // The inbox is new and empty.
+        let _has_room = events.try_send(Event::GpusReported(GpuReport::Absent(why)));
+    }
     let instance = Instance::new(config.policy.clone());
     let clock = Clock::start();
     let (status, published) = watch::channel(Status::of(&instance, config, &clock));
-    if let Some(socket) = socket {
-        tokio::spawn(socket.serve(published, events));
+    if let Some(endpoint) = endpoint {
+        tracing::info!(address = %endpoint.address(), "metrics are served");
+        tokio::spawn(endpoint.serve(metrics.clone(), published.clone()));
     }
-    Ok(EventLoop { signals, inbox, executor, status, clock }.run(instance, config).await)
+    let (reloads, requests) = mpsc::channel(reload::QUEUE);
+    let (readings, read) = mpsc::channel(1);
+    let reader = Reader { invocation, sources: configuration.started(), config: config.clone() };
+    tokio::spawn(reader.run(requests, readings));
+    if let Some(socket) = socket {
+        tokio::spawn(socket.serve(Reach { status: published, events, reloads: reloads.clone() }));
+    }
+    let event_loop =
+        EventLoop { signals, inbox, executor, status, clock, metrics, configuration, reloads, read };
+    Ok(event_loop.run(instance).await)
 }

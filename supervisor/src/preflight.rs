@@ -1,8 +1,10 @@
 //! What can be known before anything is started: so that a mistake gives one clear message and no half-started children.
 
 use std::io::ErrorKind;
-use std::net::{IpAddr, Ipv4Addr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
 use std::os::unix::fs::PermissionsExt;
+
+use lifecycle::AgentMode;
 
 use crate::config::{Api, Catalog, Config};
 use crate::os::children::Program;
@@ -40,11 +42,16 @@ impl Refusal {
 /// See [`Refusal`].
 pub fn check(config: &Config) -> Result<(), Refusal> {
     worker(&config.worker)?;
-    let taken: Vec<String> = config.catalog.iter().flat_map(ports_in_use).collect();
+    let taken: Vec<String> =
+        config.catalog.iter().flat_map(ports_in_use).chain(config.metrics.and_then(no_metrics_at)).collect();
     if taken.is_empty() { Ok(()) } else { Err(Refusal::PortsInUse(taken)) }
 }
 
-fn worker(program: &Program) -> Result<(), Refusal> {
+/// Whether the worker's program is there and may be executed: the one look that means the same beside a running instance.
+///
+/// # Errors
+/// See [`Refusal`].
+pub fn worker(program: &Program) -> Result<(), Refusal> {
     let name = program.path.display().to_string();
     match program.path.metadata() {
         Ok(file) if file.is_file() && file.permissions().mode() & 0o111 != 0 => Ok(()),
@@ -57,20 +64,25 @@ fn worker(program: &Program) -> Result<(), Refusal> {
 /// A port that another process serves already would answer in our children's stead.
 fn ports_in_use(catalog: &Catalog) -> Vec<String> {
     let agent = &catalog.agent;
-    let any: IpAddr = Ipv4Addr::UNSPECIFIED.into();
-    let mut wanted = vec![
-        (any, catalog.service.port, "service.port", "the worker's"),
-        (agent.address, agent.serf_port, "agent.serf-port", "the agent's gossip"),
-    ];
-    if let Api::Tcp(address, port) = agent.api {
-        wanted.push((address, port, "agent.http-addr", "the agent's API"));
-    }
-    if let Some(port) = agent.dns_port {
-        wanted.push((Ipv4Addr::LOCALHOST.into(), port, "agent.dns-port", "the agent's DNS"));
+    // A worker may listen on either family, or on both.
+    let all: [IpAddr; 2] = [Ipv4Addr::UNSPECIFIED.into(), Ipv6Addr::UNSPECIFIED.into()];
+    let worker = catalog.service.port;
+    let taken = all.iter().any(|any| tcp_is_in_use(*any, worker));
+    let mut wanted = vec![(taken, worker, "service.port", "the worker's")];
+    if catalog.mode == AgentMode::Child {
+        let taken = is_in_use(agent.address, agent.serf_port);
+        wanted.push((taken, agent.serf_port, "agent.serf-port", "the agent's gossip"));
+        if let Api::Tcp(address, port) = agent.api {
+            wanted.push((tcp_is_in_use(address, port), port, "agent.http-addr", "the agent's API"));
+        }
+        if let Some(port) = agent.dns_port {
+            let taken = is_in_use(Ipv4Addr::LOCALHOST.into(), port);
+            wanted.push((taken, port, "agent.dns-port", "the agent's DNS"));
+        }
     }
     let mut problems: Vec<String> = wanted
         .into_iter()
-        .filter(|(address, port, _, _)| is_in_use(*address, *port))
+        .filter(|(taken, ..)| *taken)
         .map(|(_, port, key, whose)| {
             format!("{key}: {whose} port {port} is in use by another process; stop that one, or choose another port with --{}", flag(key))
         })
@@ -86,11 +98,36 @@ fn ports_in_use(catalog: &Catalog) -> Vec<String> {
     problems
 }
 
+/// Why the metrics cannot be served there.
+fn no_metrics_at(address: SocketAddr) -> Option<String> {
+    let error = TcpListener::bind(address).err()?;
+    let cure = "choose another with --metrics-addr IP:PORT (port 0: any free one), or off";
+    Some(match error.kind() {
+        ErrorKind::AddrInUse => format!(
+            "metrics.addr: the metrics' port {} is in use by another process; stop that one, or {cure}",
+            address.port()
+        ),
+        ErrorKind::AddrNotAvailable => {
+            format!("metrics.addr: {} is not an address of this host; {cure}", address.ip())
+        }
+        _ => format!("metrics.addr: {address} cannot be listened on: {error}; {cure}"),
+    })
+}
+
 fn flag(key: &str) -> &str {
     crate::config::keys::find(key).map_or(key, |key| key.flag)
 }
 
+/// Gossip and DNS use both protocols.
 fn is_in_use(address: IpAddr, port: u16) -> bool {
-    let taken = |error: std::io::Error| error.kind() == ErrorKind::AddrInUse;
-    TcpListener::bind((address, port)).is_err_and(taken) || UdpSocket::bind((address, port)).is_err_and(taken)
+    tcp_is_in_use(address, port) || UdpSocket::bind((address, port)).is_err_and(is_taken)
+}
+
+fn tcp_is_in_use(address: IpAddr, port: u16) -> bool {
+    TcpListener::bind((address, port)).is_err_and(is_taken)
+}
+
+/// Where there is no IPv6 the error is another one.
+fn is_taken(error: std::io::Error) -> bool {
+    error.kind() == ErrorKind::AddrInUse
 }

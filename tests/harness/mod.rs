@@ -14,6 +14,8 @@
     reason = "this is part of tests: it may fail them"
 )]
 
+pub mod prometheus;
+
 use std::net::{TcpListener, UdpSocket};
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
@@ -209,6 +211,13 @@ impl Setup {
         Self { dir, port: 0, options, worker, variables: Vec::new() }
     }
 
+    /// A plain init of a shell that runs a script.
+    pub fn shell(script: &str) -> Self {
+        let mut setup = Self::plain(&[]);
+        setup.worker = ["sh", "-c", script].map(str::to_owned).to_vec();
+        setup
+    }
+
     /// With an agent that joins at this gossip port, and the service `demo` by a stub worker whose health is in the file `health`.
     pub fn joining(serf: u16, worker: &[&str]) -> Self {
         let mut setup = Self::plain(&[]);
@@ -228,6 +237,8 @@ impl Setup {
             ("service-name", "demo".to_owned()),
             ("service-port", port.to_string()),
             ("worker-probe-interval", "200ms".to_owned()),
+            // Not there, whatever this machine has; the tests of GPUs put a stand-in there.
+            ("gpu-nvml-library", format!("{dir}/libnvidia-ml.so.1")),
         ] {
             setup.options.extend([format!("--{flag}"), value]);
         }
@@ -267,6 +278,9 @@ impl Setup {
         {
             command.env_remove(name);
         }
+        for name in ["NVIDIA_VISIBLE_DEVICES", "CUDA_VISIBLE_DEVICES", "PYTORCH_VERSION"] {
+            command.env_remove(name);
+        }
         command.envs(self.variables.iter().map(|(name, value)| (name, value)));
         command.stdin(Stdio::null());
         command
@@ -287,6 +301,13 @@ impl Setup {
             .process_group(0)
             .spawn()
             .expect("supervisor");
+        Supervisor { child: Some(child), dir: self.dir, port: self.port }
+    }
+
+    /// Starts it with its output going elsewhere than to the log.
+    pub fn start_to(self, stdout: impl Into<Stdio>, stderr: impl Into<Stdio>) -> Supervisor {
+        let child =
+            self.command(&[]).stdout(stdout).stderr(stderr).process_group(0).spawn().expect("supervisor");
         Supervisor { child: Some(child), dir: self.dir, port: self.port }
     }
 

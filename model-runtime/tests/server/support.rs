@@ -69,6 +69,8 @@ impl Server {
 
     /// Starts it and waits until it listens; the model is still loading.
     pub(crate) fn listening(model: &Path, flags: &[&str]) -> Self {
+        // In a build of the whole workspace reqwest has the supervisor's TLS, and wants a provider chosen even for plain HTTP.
+        let _chosen_already = rustls::crypto::ring::default_provider().install_default();
         let mut command = program();
         command.arg("serve").arg("--model").arg(model);
         command.args(["--listen", "127.0.0.1:0", "--log-format", "json"]).args(flags);

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::{Generation, Report, Role};
+use crate::{Devices, Generation, Report, Role};
 
 /// Something to be done outside the policy. None of them is awaited; what comes of it arrives as an event.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -13,6 +13,8 @@ pub enum Command {
         role: Role,
         /// Which spawn of it this is.
         generation: Generation,
+        /// Whether what an earlier agent has kept of the TTL check is still true. Nothing for a worker.
+        kept_check_is_true: bool,
     },
     /// Send a signal to the process's group.
     Signal {
@@ -23,7 +25,7 @@ pub enum Command {
         /// signal(7) number.
         signal: u8,
     },
-    /// Start probing the process. Answered by `WorkerProbed` or `AgentProbed`, again and again.
+    /// Start probing the process. Answered by `WorkerProbed` and `LivenessProbed`, or by `AgentProbed` and `EntrySeen`, again and again.
     Watch {
         /// Which process.
         role: Role,
@@ -41,7 +43,11 @@ pub enum Command {
         generation: Generation,
         /// What to ask.
         request: Request,
+        /// How long to wait for the answer.
+        timeout: Duration,
     },
+    /// From now on registrations say that the instance has these devices.
+    Describe(Devices),
     /// End the supervisor with this status. The last command, given once, with no child alive.
     Exit(u8),
 }
@@ -59,8 +65,5 @@ pub enum Request {
     /// Stop Consul's probing: the worker is not there to be probed.
     RemoveHttpCheck,
     /// Remove the entry, and confirm at a server that it is gone.
-    Deregister {
-        /// How long to try.
-        timeout: Duration,
-    },
+    Deregister,
 }

@@ -1,6 +1,6 @@
 //! All that can happen to an instance, in the past tense.
 
-use crate::{Exit, Generation, Role};
+use crate::{Exit, Generation, GpuReport, Level, Policy, Role};
 
 /// Something that happened outside the policy.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -11,6 +11,14 @@ pub enum Event {
     Signalled(u8),
     /// `supervisor stop`, or whatever else asks for an orderly end.
     StopRequested,
+    /// `supervisor drain`: out of rotation, the worker keeps running.
+    DrainRequested,
+    /// `supervisor resume`: back into rotation.
+    ResumeRequested,
+    /// `supervisor restart`: a worker drains first, an agent is replaced without its entry leaving the catalog.
+    RestartRequested(Role),
+    /// The configuration was read again: these timings and limits hold from now on, and the entry is or is not as it was.
+    Reconfigured(Box<Policy>, EntryChange),
     /// A spawn succeeded.
     Spawned {
         /// Which process.
@@ -41,12 +49,26 @@ pub enum Event {
         /// What it answered.
         report: ProbeReport,
     },
+    /// The worker's liveness was probed.
+    LivenessProbed {
+        /// Which spawn of the worker.
+        generation: Generation,
+        /// Alive, or what speaks against it.
+        outcome: Result<(), String>,
+    },
     /// The agent was asked about the cluster.
     AgentProbed {
         /// Which spawn of the agent.
         generation: Generation,
         /// What it answered.
         report: AgentReport,
+    },
+    /// The servers' view of our entry has changed, or cannot be had.
+    EntrySeen {
+        /// Which spawn of the agent it was asked through.
+        generation: Generation,
+        /// What they say.
+        view: View,
     },
     /// The one catalog request in flight was answered, or gave up waiting.
     CatalogReplied {
@@ -55,8 +77,19 @@ pub enum Event {
         /// What came of it.
         outcome: Result<(), Failure>,
     },
+    /// The GPUs were looked at, or one of them reported an error.
+    GpusReported(GpuReport),
     /// A deadline has passed. Carries nothing: deciding always looks at the time.
     DeadlineReached,
+}
+
+/// What a new configuration means for the catalog entry.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum EntryChange {
+    /// It stays as it is.
+    Same,
+    /// Tags, metadata, weights or checks are others: it has to be registered again.
+    Changed,
 }
 
 /// Why a process could not be spawned.
@@ -112,6 +145,34 @@ pub enum AgentReport {
     },
     /// Not yet, or no longer, and why.
     NotReady(String),
+    /// It took the question and did not answer in time.
+    Silent(String),
+}
+
+/// Our entry as the Consul servers see it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum View {
+    /// They cannot be asked, and why.
+    Unknown(String),
+    /// There is no entry.
+    Absent,
+    /// There is one.
+    Listed(Listing),
+}
+
+/// An entry as the Consul servers see it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Listing {
+    /// What somebody has changed about it; `None` if it is as it was registered.
+    pub altered: Option<String>,
+    /// The TTL check, if it is there.
+    pub ttl_check: Option<Level>,
+    /// Consul's own check of the worker, if it is there.
+    pub worker_check: Option<Level>,
+    /// The worst of all its checks, the node's and maintenance included: whether it is among the passing.
+    pub level: Level,
+    /// The first check that is not passing, for people.
+    pub note: String,
 }
 
 /// Why a catalog request failed.
@@ -119,7 +180,9 @@ pub enum AgentReport {
 pub enum Failure {
     /// The agent answered no: what it is believed to hold may be untrue.
     Refused(String),
-    /// No answer in time, or no connection: nothing is known.
+    /// There is nobody to ask: no connection, or it broke. Nothing is known.
+    Unreachable(String),
+    /// No answer in time: nothing is known, and the agent may hang.
     Unanswered(String),
 }
 
@@ -127,7 +190,7 @@ impl Failure {
     /// The reason, for people.
     pub fn reason(&self) -> &str {
         match self {
-            Self::Refused(reason) | Self::Unanswered(reason) => reason,
+            Self::Refused(reason) | Self::Unreachable(reason) | Self::Unanswered(reason) => reason,
         }
     }
 }

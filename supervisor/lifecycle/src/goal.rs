@@ -55,6 +55,8 @@ pub struct Stop {
     pub asked: u8,
     /// When it began: the parts of the budget are counted from here.
     pub began: Moment,
+    /// The agent was dead or hung and has been started once more, to remove the entry.
+    pub agent_revived: bool,
 }
 
 /// A step of the stop ladder.

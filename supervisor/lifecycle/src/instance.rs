@@ -2,12 +2,20 @@
 
 use crate::command::Command;
 use crate::goal::{Goal, Stage, Stop, StopReason};
-use crate::health::Health;
+use crate::gpu::{Gpus, merged};
+use crate::health::{Health, Thresholds};
 use crate::link::AgentLink;
 use crate::process::{Process, Supervised, Verdict};
 use crate::registration::{Known, Registration, Wanted};
+use crate::replacement::{self, Replacement, Why};
 use crate::signal::{self, Meaning};
-use crate::{AgentReport, Event, Exit, Generation, Level, Moment, Phase, Policy, Report, Role};
+use crate::{
+    AgentMode, AgentReport, EntryChange, Event, Exit, Failure, Generation, Level, Moment, Phase, Policy,
+    Report, RestartWhen, Role, View,
+};
+
+/// The generation of an agent that is not ours: there is only the one.
+const EXTERNAL: Generation = 1;
 
 /// The exit status when the agent or Consul could not be had: EX_UNAVAILABLE, "a support program or file does not exist"
 /// (sysexits.h).
@@ -22,9 +30,13 @@ pub struct Instance {
     worker: Supervised,
     link: AgentLink,
     health: Health,
+    gpus: Gpus,
     registration: Registration,
+    replacement: Option<Replacement>,
+    drained: bool,
     started: bool,
     was_in_rotation: bool,
+    was_well: bool,
     worker_ended_on_request: bool,
     watched_agent: Option<Generation>,
     watched_worker: Option<Generation>,
@@ -35,19 +47,28 @@ impl Instance {
     /// An instance of which nothing has been started.
     pub fn new(policy: Policy) -> Self {
         let mut agent = Supervised::default();
-        if !policy.agent {
+        if policy.agent != AgentMode::Child {
             agent.cancel();
         }
+        let registration = if policy.agent != AgentMode::None && policy.entry_may_exist {
+            Registration::of_unknown_past()
+        } else {
+            Registration::default()
+        };
         Self {
+            gpus: Gpus::new(policy.gpu.as_ref()),
             policy,
             goal: Goal::Run,
             agent,
             worker: Supervised::default(),
             link: AgentLink::default(),
             health: Health::default(),
-            registration: Registration::default(),
+            registration,
+            replacement: None,
+            drained: false,
             started: false,
             was_in_rotation: false,
+            was_well: false,
             worker_ended_on_request: false,
             watched_agent: None,
             watched_worker: None,
@@ -61,13 +82,18 @@ impl Instance {
         let mut commands = Vec::new();
         self.observe(now, event, &mut commands);
         self.decide(now, &mut commands);
+        self.was_in_rotation |= self.goal.is_run() && self.is_in_rotation();
+        self.was_well |= matches!(self.phase(), Phase::Running | Phase::Passing | Phase::Degraded);
         commands
     }
 
     /// Writes an event into the facts. A signal to hand on is the only command given here: it is no fact to keep.
     fn observe(&mut self, now: Moment, event: Event, commands: &mut Vec<Command>) {
         match event {
-            Event::Started => self.started = true,
+            Event::Started => {
+                self.started = true;
+                self.gpus.begin(now, self.policy.gpu.as_ref());
+            }
             Event::Signalled(number) => match signal::meaning(number) {
                 Meaning::Stop => self.stop(now, StopReason::Signal(number)),
                 Meaning::Forward => commands.extend(self.worker.pid().map(|pid| Command::Signal {
@@ -78,6 +104,15 @@ impl Instance {
                 Meaning::Ignore => {}
             },
             Event::StopRequested => self.stop(now, StopReason::Requested),
+            Event::DrainRequested => self.drained = self.policy.agent != AgentMode::None,
+            Event::ResumeRequested => self.drained = false,
+            Event::RestartRequested(role) => self.restart(now, role, commands),
+            Event::Reconfigured(policy, change) => {
+                self.policy = *policy;
+                if change == EntryChange::Changed {
+                    self.registration.entry_changed();
+                }
+            }
             Event::Spawned { role, pid } => self.spawned(now, role, pid),
             Event::SpawnFailed { role, failure } => {
                 if *self.process(role).state() == Process::Spawning {
@@ -91,29 +126,126 @@ impl Instance {
             }
             Event::WorkerProbed { generation, report } => {
                 if generation == self.worker.generation() && self.worker.is_running() {
-                    self.health.observe(&report, self.policy.failure_threshold);
+                    let thresholds = Thresholds {
+                        failure: self.policy.failure_threshold,
+                        success: self.policy.success_threshold,
+                    };
+                    self.health.observe(&report, thresholds);
+                }
+            }
+            Event::LivenessProbed { generation, outcome } => {
+                if generation == self.worker.generation() && self.worker.is_running() {
+                    let dead = self.health.observe_liveness(outcome.is_ok(), self.policy.liveness_threshold);
+                    if let (true, Err(note)) = (dead, outcome) {
+                        self.replace_worker(now, Why::NotLive(note));
+                    }
                 }
             }
             Event::AgentProbed { generation, report } => {
-                if generation == self.agent.generation() && self.agent.is_running() {
+                if self.agent_to_ask() == Some(generation) {
                     self.link.observe(report);
                 }
             }
+            Event::EntrySeen { generation, view } => {
+                if self.agent_to_ask() == Some(generation) {
+                    self.registration.observe(view);
+                }
+            }
             Event::CatalogReplied { generation, outcome } => {
-                if generation == self.agent.generation() && self.agent.pid().is_some() {
-                    self.registration.replied(
-                        now,
-                        outcome,
-                        self.policy.heartbeat,
-                        &self.policy.catalog_retry,
-                    );
+                if self.agent_that_answers() == Some(generation) {
+                    if matches!(outcome, Err(Failure::Unanswered(_))) {
+                        self.link.unanswered();
+                    }
+                    self.registration.replied(now, outcome, &self.policy);
                 } else {
                     self.registration.replied_by_earlier_agent();
                 }
             }
+            Event::GpusReported(report) => self.gpus.observe(now, report, self.policy.gpu.as_ref()),
             Event::DeadlineReached => {}
         }
-        self.was_in_rotation |= self.phase().is_healthy();
+        self.gpus.look(now);
+    }
+
+    /// The agent that can be asked something, by generation: ours while it runs and was not told to end, somebody else's always.
+    fn agent_to_ask(&self) -> Option<Generation> {
+        match self.policy.agent {
+            AgentMode::Child => self.agent.is_running().then(|| self.agent.generation()),
+            AgentMode::External => (self.started && !self.exited).then_some(EXTERNAL),
+            AgentMode::None => None,
+        }
+    }
+
+    /// The agent whose answers count: also one that was told to end and still lives.
+    fn agent_that_answers(&self) -> Option<Generation> {
+        match self.policy.agent {
+            AgentMode::Child => self.agent.pid().map(|_| self.agent.generation()),
+            AgentMode::External | AgentMode::None => self.agent_to_ask(),
+        }
+    }
+
+    /// Whether no agent will ever answer again.
+    fn agent_is_gone(&self) -> bool {
+        match self.policy.agent {
+            AgentMode::Child => self.agent.has_ended(),
+            AgentMode::External => false,
+            AgentMode::None => true,
+        }
+    }
+
+    /// Whether clients may be sending requests, as far as this side knows: what the agent was told the servers show, often before the
+    /// answer is here.
+    fn is_in_rotation(&self) -> bool {
+        if self.policy.agent == AgentMode::None {
+            return self.worker_is_ready();
+        }
+        self.registration.is_told_to_serve()
+    }
+
+    /// The same, and also where the entry is not known and can be told.
+    fn may_be_in_rotation(&self) -> bool {
+        let unknown =
+            *self.registration.known() != Known::Absent && !self.registration.is_listed_as(Level::Critical);
+        self.is_in_rotation() || (self.link.was_ready() && unknown)
+    }
+
+    /// Somebody wants a process to be started anew.
+    fn restart(&mut self, now: Moment, role: Role, commands: &mut Vec<Command>) {
+        if !self.goal.is_run() {
+            return;
+        }
+        match role {
+            Role::Worker if self.worker.is_running() => self.replace_worker(now, Why::Requested),
+            Role::Worker => self.worker.hasten(),
+            Role::Agent if self.agent.is_running() => {
+                // Not TERM: it would leave the cluster and take the entry along. What it holds it has on disk.
+                self.agent.replace();
+                let pid = self.agent.kill(Moment::MAX);
+                commands.extend(pid.map(|pid| Command::Signal {
+                    role: Role::Agent,
+                    pid,
+                    signal: signal::KILL,
+                }));
+            }
+            Role::Agent => self.agent.hasten(),
+        }
+    }
+
+    /// Begins the restart of a living worker; what is under way for a lesser reason goes on faster.
+    fn replace_worker(&mut self, now: Moment, why: Why) {
+        if !self.goal.is_run() || !self.worker.is_running() {
+            return;
+        }
+        let drains = why == Why::Requested && self.may_be_in_rotation();
+        let stage = if drains {
+            replacement::Stage::OutOfRotation { until: now.saturating_add(self.policy.stop.out_of_rotation) }
+        } else {
+            replacement::Stage::Stopping
+        };
+        match &self.replacement {
+            Some(_) if why == Why::Requested => {}
+            Some(_) | None => self.replacement = Some(Replacement { why, stage }),
+        }
     }
 
     fn spawned(&mut self, now: Moment, role: Role, pid: i32) {
@@ -143,7 +275,14 @@ impl Instance {
                 self.health = Health::default();
                 self.worker_ended_on_request = matches!(self.worker.state(), Process::Stopping { .. })
                     && exit == Exit::Signal(signal::TERM);
-                match self.worker.exited(now, exit, running, &self.policy.worker_restart) {
+                let mut policy = self.policy.worker_restart.clone();
+                match self.replacement.take().map(|replacement| replacement.why) {
+                    Some(Why::Requested) => self.worker.replace(),
+                    // However it takes leave, its run was a failure.
+                    Some(Why::NotLive(_)) => policy.when = RestartWhen::Always,
+                    None => {}
+                }
+                match self.worker.exited(now, exit, running, &policy) {
                     Verdict::Exhausted => self.stop(now, StopReason::WorkerExhausted(exit)),
                     Verdict::Finished if running => self.stop(now, StopReason::WorkerFinished(exit)),
                     Verdict::Finished | Verdict::Restart => {}
@@ -158,15 +297,19 @@ impl Instance {
             Goal::Stop(stop) => stop.asked = stop.asked.saturating_add(1).min(3),
             Goal::Run => {
                 // Where the entry is not in rotation there are no clients to wait for.
-                let in_rotation = self.was_in_rotation
-                    && *self.registration.known() != Known::Absent
+                let listed = *self.registration.known() != Known::Absent
                     && !self.registration.is_listed_as(Level::Critical);
+                let in_rotation = self.policy.agent != AgentMode::None
+                    && self.was_in_rotation
+                    && (listed || self.registration.is_told_to_serve());
                 let stage = if in_rotation {
                     Stage::OutOfRotation { until: now.saturating_add(self.policy.stop.out_of_rotation) }
                 } else {
                     Stage::Deregistering { until: now.saturating_add(self.policy.stop.deregister) }
                 };
-                self.goal = Goal::Stop(Stop { why, stage, asked: 1, began: now });
+                self.replacement = None;
+                self.link.forgive();
+                self.goal = Goal::Stop(Stop { why, stage, asked: 1, began: now, agent_revived: false });
             }
         }
     }
@@ -177,15 +320,20 @@ impl Instance {
             return;
         }
         if self.goal.is_run()
-            && !self.was_in_rotation
+            && !self.was_well
             && self.policy.start_timeout.is_some_and(|timeout| timeout <= now)
         {
             self.stop(now, StopReason::StartTimeout);
         }
         match self.goal {
-            Goal::Run => self.start_processes(now, commands),
+            Goal::Run => {
+                self.end_hung_agent(commands);
+                self.advance_replacement(now, commands);
+                self.start_processes(now, commands);
+            }
             Goal::Stop(_) => self.advance_stop(now, commands),
         }
+        self.describe(commands);
         self.adjust_watches(commands);
         self.reconcile(now, commands);
         if matches!(&self.goal, Goal::Stop(stop) if stop.stage == Stage::Stopped) {
@@ -197,12 +345,61 @@ impl Instance {
     /// Side by side: loading a model takes long, and neither has to wait for the other.
     fn start_processes(&mut self, now: Moment, commands: &mut Vec<Command>) {
         for role in [Role::Agent, Role::Worker] {
-            let process = match role {
-                Role::Agent => &mut self.agent,
-                Role::Worker => &mut self.worker,
+            self.start_if_due(now, role, commands);
+        }
+    }
+
+    fn start_if_due(&mut self, now: Moment, role: Role, commands: &mut Vec<Command>) {
+        let process = match role {
+            Role::Agent => &mut self.agent,
+            Role::Worker => &mut self.worker,
+        };
+        if let Some(generation) = process.start_if_due(now) {
+            let kept_check_is_true = self.goal.is_run() && self.report().level != Level::Critical;
+            commands.push(Command::Spawn { role, generation, kept_check_is_true });
+        }
+    }
+
+    /// An agent that takes questions and answers none is killed; whatever follows an exit follows.
+    fn end_hung_agent(&mut self, commands: &mut Vec<Command>) {
+        let threshold = match &self.goal {
+            Goal::Run => self.policy.silence_threshold,
+            // There is no time to ask twice, and a stop can start it once more.
+            Goal::Stop(stop) if !stop.agent_revived && self.stop_needs_agent() => 1,
+            Goal::Stop(_) => return,
+        };
+        if self.agent.is_running() && self.link.is_silent(threshold) {
+            let pid = self.agent.kill(Moment::MAX);
+            commands.extend(pid.map(|pid| Command::Signal { role: Role::Agent, pid, signal: signal::KILL }));
+        }
+    }
+
+    /// Takes a worker that is to be restarted through its last steps.
+    fn advance_replacement(&mut self, now: Moment, commands: &mut Vec<Command>) {
+        use replacement::Stage;
+        let budget = self.policy.stop;
+        loop {
+            let Some(replacement) = &mut self.replacement else { return };
+            let next = match replacement.stage {
+                Stage::OutOfRotation { until } => {
+                    let out = until <= now || self.registration.is_listed_as(Level::Critical);
+                    out.then(|| Stage::Draining { until: now.saturating_add(budget.drain_window) })
+                }
+                Stage::Draining { until } => (until <= now).then_some(Stage::Stopping),
+                Stage::Stopping => {
+                    let kill_at = now.saturating_add(budget.worker_grace);
+                    let term = self.worker.terminate(kill_at, Moment::MAX);
+                    // Never given up: its successor needs the port and the GPU's memory that it holds.
+                    let kill = self.worker.kill_if_due(now, Moment::MAX);
+                    for (pid, signal) in [(term, signal::TERM), (kill, signal::KILL)] {
+                        commands.extend(pid.map(|pid| Command::Signal { role: Role::Worker, pid, signal }));
+                    }
+                    None
+                }
             };
-            if let Some(generation) = process.start_if_due(now) {
-                commands.push(Command::Spawn { role, generation });
+            match next {
+                Some(stage) => replacement.stage = stage,
+                None => return,
             }
         }
     }
@@ -210,9 +407,14 @@ impl Instance {
     /// Goes down the stop ladder as far as the facts allow.
     fn advance_stop(&mut self, now: Moment, commands: &mut Vec<Command>) {
         self.worker.cancel();
+        // A restart was under way: its grace goes on.
+        let kill = self.worker.kill_if_due(now, Moment::MAX);
+        commands.extend(kill.map(|pid| Command::Signal { role: Role::Worker, pid, signal: signal::KILL }));
+        self.end_hung_agent(commands);
         self.settle_agent(now, commands);
         let budget = self.policy.stop;
         loop {
+            let agent_is_gone = self.agent_is_gone();
             let Goal::Stop(stop) = &mut self.goal else { return };
             let (began, asked) = (stop.began, stop.asked);
             if asked >= 3 && stop.stage.next_deadline().is_some() {
@@ -221,7 +423,7 @@ impl Instance {
             let next = match stop.stage {
                 Stage::OutOfRotation { until } => {
                     let told = self.registration.is_listed_as(Level::Critical);
-                    let out = told || until <= now || self.agent.has_ended();
+                    let out = told || until <= now || agent_is_gone;
                     if asked >= 2 {
                         Some(Stage::Deregistering { until: now.saturating_add(budget.deregister) })
                     } else {
@@ -231,7 +433,7 @@ impl Instance {
                 Stage::Draining { until } => (until <= now || asked >= 2 || !self.worker.is_running())
                     .then(|| Stage::Deregistering { until: now.saturating_add(budget.deregister) }),
                 Stage::Deregistering { until } => {
-                    (self.registration.is_absent() || until <= now || self.agent.has_ended())
+                    (self.registration.is_absent() || until <= now || agent_is_gone)
                         .then_some(Stage::StoppingWorker)
                 }
                 Stage::StoppingWorker => {
@@ -257,22 +459,31 @@ impl Instance {
         }
     }
 
-    /// A dead agent is not started again, unless there is an entry that only an agent can remove: then at once, and once, since
-    /// what exits during a stop is not restarted.
+    /// Whether there may be an entry to remove, and time to do it.
+    fn stop_needs_agent(&self) -> bool {
+        let Goal::Stop(stop) = &self.goal else { return false };
+        *self.registration.known() != Known::Absent && stop.asked < 3 && stop.stage.next_deadline().is_some()
+    }
+
+    /// A dead agent is not started again, unless there is an entry that only an agent can remove: then at once, and once.
     fn settle_agent(&mut self, now: Moment, commands: &mut Vec<Command>) {
-        let Goal::Stop(stop) = &self.goal else { return };
-        let needed = *self.registration.known() != Known::Absent
-            && stop.asked < 3
-            && stop.stage.next_deadline().is_some();
-        if needed && let Some(generation) = self.agent.start_now(now) {
-            commands.push(Command::Spawn { role: Role::Agent, generation });
+        if self.policy.agent != AgentMode::Child {
+            return;
+        }
+        let needed = self.stop_needs_agent();
+        let Goal::Stop(stop) = &mut self.goal else { return };
+        let dead = matches!(self.agent.state(), Process::Backoff { .. } | Process::Ended);
+        if needed && dead && !stop.agent_revived {
+            stop.agent_revived = true;
+            self.agent.revive();
+            self.start_if_due(now, Role::Agent, commands);
         }
         self.agent.cancel();
     }
 
     /// Probes run exactly while there is something to probe.
     fn adjust_watches(&mut self, commands: &mut Vec<Command>) {
-        let agent = self.agent.is_running().then(|| self.agent.generation());
+        let agent = self.agent_to_ask();
         let worker = (self.policy.probe && self.worker.is_running()).then(|| self.worker.generation());
         for (role, wanted, watched) in
             [(Role::Agent, agent, &mut self.watched_agent), (Role::Worker, worker, &mut self.watched_worker)]
@@ -288,25 +499,48 @@ impl Instance {
         }
     }
 
+    /// Has the entry say what the instance computes with, once that is known; late, if NVML is slow.
+    fn describe(&mut self, commands: &mut Vec<Command>) {
+        if self.goal.is_run()
+            && let Some(devices) = self.gpus.describe()
+        {
+            self.registration.entry_changed();
+            commands.push(Command::Describe(devices));
+        }
+    }
+
     /// Asks the agent for the next thing that separates the entry from what it should be.
     fn reconcile(&mut self, now: Moment, commands: &mut Vec<Command>) {
-        if let Some(wanted) = self.wanted_entry() {
-            let request = self.registration.next_request(now, &wanted, self.policy.stop.deregister);
-            commands.extend(
-                request.map(|request| Command::Catalog { generation: self.agent.generation(), request }),
-            );
+        let (Some(generation), Some(wanted)) = (self.agent_to_ask(), self.wanted_entry()) else { return };
+        let timeout = self.patience(now);
+        if let Some(request) = self.registration.next_request(now, &wanted) {
+            commands.push(Command::Catalog { generation, request, timeout });
+        }
+    }
+
+    /// How long a request to the agent may take: never longer than the step of a stop that waits for it.
+    fn patience(&self, now: Moment) -> std::time::Duration {
+        let budget = self.policy.stop;
+        match &self.goal {
+            Goal::Run => self.policy.agent_patience,
+            Goal::Stop(stop) => match stop.stage {
+                Stage::OutOfRotation { until } | Stage::Deregistering { until } => until.saturating_sub(now),
+                Stage::Draining { .. } => budget.out_of_rotation,
+                Stage::StoppingWorker | Stage::StoppingAgent | Stage::Stopped => budget.deregister,
+            },
         }
     }
 
     /// What the entry should be now; `None` while there is no agent to ask.
     fn wanted_entry(&self) -> Option<Wanted> {
-        if !self.agent.is_running() {
-            return None;
-        }
+        self.agent_to_ask()?;
         match &self.goal {
-            Goal::Run => self.link.was_ready().then(|| Wanted::Listed {
-                http_check: Some(self.worker_is_ready()),
-                report: self.worker_report(),
+            Goal::Run => (self.link.was_ready() && self.gpus.is_settled()).then(|| {
+                let (worker_is_ready, report) = (self.worker_is_ready(), self.report());
+                // What is on its way out is no reason to change what Consul looks at.
+                let leaving = self.drained || self.replacement.is_some();
+                let http_check = if leaving && worker_is_ready { None } else { Some(worker_is_ready) };
+                Wanted::Listed { http_check, report }
             }),
             Goal::Stop(stop) => Some(match stop.stage {
                 Stage::OutOfRotation { .. } | Stage::Draining { .. } => Wanted::Listed {
@@ -321,11 +555,34 @@ impl Instance {
         }
     }
 
+    /// How the instance is, as the TTL check says it while the instance runs.
+    pub fn report(&self) -> Report {
+        let critical = |note: String| Report { level: Level::Critical, note };
+        match &self.replacement {
+            _ if self.drained => critical("drained: somebody asked for it".to_owned()),
+            Some(replacement) => critical(format!("the worker is being restarted: {}", replacement.why)),
+            None => merged(self.worker_report(), self.gpu_report()),
+        }
+    }
+
+    /// Whether the worker serves and is meant to: killing it would not help, whatever the catalog says. What `supervisor health` says.
+    pub fn is_serving(&self) -> bool {
+        self.goal.is_run()
+            && self.replacement.is_none()
+            && self.worker_is_ready()
+            && self.report().level != Level::Critical
+    }
+
     fn worker_is_ready(&self) -> bool {
         self.worker.is_running() && (!self.policy.probe || self.health.is_ready())
     }
 
-    /// How the worker is, as the TTL check says it.
+    /// What is wrong with the GPUs; `None` if nothing is.
+    pub fn gpu_report(&self) -> Option<Report> {
+        self.gpus.report(self.policy.gpu.as_ref())
+    }
+
+    /// How the worker is.
     pub fn worker_report(&self) -> Report {
         let critical = |note: String| Report { level: Level::Critical, note };
         match (self.worker.state(), self.health.verdict()) {
@@ -333,7 +590,7 @@ impl Instance {
                 Report { level: Level::Passing, note: "the worker runs".to_owned() }
             }
             (Process::Running { .. }, Some(verdict))
-                if verdict.level == Level::Critical && !self.was_in_rotation =>
+                if verdict.level == Level::Critical && !self.was_well =>
             {
                 critical(format!("starting: {}", verdict.note))
             }
@@ -371,11 +628,15 @@ impl Instance {
             return None;
         }
         let (start_timeout, stage) = match &self.goal {
-            Goal::Run => (self.policy.start_timeout.filter(|_| !self.was_in_rotation), None),
+            Goal::Run => (
+                self.policy.start_timeout.filter(|_| !self.was_well),
+                self.replacement.as_ref().and_then(|replacement| replacement.stage.next_deadline()),
+            ),
             Goal::Stop(stop) => (None, stop.stage.next_deadline()),
         };
+        let gpus = self.goal.is_run().then(|| self.gpus.next_deadline()).flatten();
         let registration = self.wanted_entry().and_then(|_| self.registration.next_deadline());
-        [start_timeout, stage, registration, self.agent.next_deadline(), self.worker.next_deadline()]
+        [start_timeout, stage, registration, gpus, self.agent.next_deadline(), self.worker.next_deadline()]
             .into_iter()
             .flatten()
             .min()
@@ -389,20 +650,27 @@ impl Instance {
                 Stage::Deregistering { .. } | Stage::StoppingWorker | Stage::StoppingAgent => Phase::Stopping,
                 Stage::Stopped => Phase::Stopped,
             },
-            Goal::Run if !self.policy.agent && self.worker_is_ready() => Phase::Running,
+            Goal::Run if self.policy.agent == AgentMode::None && self.worker_is_ready() => Phase::Running,
+            Goal::Run if self.drained && self.is_in_rotation() => Phase::Draining,
+            Goal::Run if self.drained => Phase::Drained,
             Goal::Run => {
                 let known = self.registration.known();
-                let listed = self.link.is_ready() && matches!(known, Known::Listed { http_check: true, .. });
-                match self.worker_report().level {
-                    Level::Passing if listed && self.registration.is_listed_as(Level::Passing) => {
+                let listed = self.agent_to_ask().is_some()
+                    && self.link.is_ready()
+                    && matches!(known, Known::Listed { http_check: true, .. });
+                let said = |level| self.registration.is_listed_as(level);
+                let seen = |level| self.registration.is_seen_as(level);
+                match self.report().level {
+                    Level::Passing if listed && said(Level::Passing) && seen(Level::Passing) => {
                         Phase::Passing
                     }
-                    Level::Warning if listed && self.registration.is_listed_as(Level::Warning) => {
+                    Level::Passing if listed && said(Level::Passing) && seen(Level::Warning) => {
                         Phase::Degraded
                     }
-                    Level::Passing | Level::Warning | Level::Critical if self.was_in_rotation => {
-                        Phase::Critical
+                    Level::Warning if listed && said(Level::Warning) && seen(Level::Warning) => {
+                        Phase::Degraded
                     }
+                    Level::Passing | Level::Warning | Level::Critical if self.was_well => Phase::Critical,
                     Level::Passing | Level::Warning | Level::Critical => Phase::Starting,
                 }
             }
@@ -414,29 +682,55 @@ impl Instance {
         if let Goal::Stop(stop) = &self.goal {
             return stop.why.to_string();
         }
-        let report = self.worker_report();
+        let report = self.report();
         let mut reasons = Vec::new();
-        if report.level != Level::Passing || !self.policy.agent {
-            reasons.push(format!("worker: {}", report.note));
+        let worker = self.worker_report();
+        if self.replacement.is_some() || self.drained {
+            reasons.push(report.note.clone());
+        } else if worker.level != Level::Passing || self.policy.agent == AgentMode::None {
+            reasons.push(format!("worker: {}", worker.note));
         }
-        if self.policy.agent {
-            match (self.agent.state(), self.link.last()) {
-                (Process::Running { .. }, AgentReport::NotReady(why)) => {
-                    reasons.push(format!("agent: {why}"))
-                }
-                (Process::Running { .. }, AgentReport::Ready { .. }) => {}
-                _ => reasons.push(match self.agent.last_exit() {
-                    Some(exit) => format!("agent: it {exit} and will be restarted"),
-                    None => "agent: not started yet".to_owned(),
-                }),
-            }
+        reasons.extend(self.gpu_report().map(|report| report.note));
+        reasons.extend(self.agent_trouble());
+        if self.policy.agent != AgentMode::None {
             reasons.extend(self.registration.last_failure().map(|failure| format!("catalog: {failure}")));
+            reasons.extend(self.catalog_trouble());
         }
         match self.phase() {
             Phase::Running => report.note,
             Phase::Passing => "the worker is ready and in the catalog as passing".to_owned(),
             _ if reasons.is_empty() => "registering".to_owned(),
             _ => reasons.join("; "),
+        }
+    }
+
+    /// What is wrong with the agent, if anything is.
+    fn agent_trouble(&self) -> Option<String> {
+        let not_ready = match self.link.last() {
+            AgentReport::Ready { .. } => None,
+            AgentReport::NotReady(why) => Some(format!("agent: {why}")),
+            AgentReport::Silent(why) => Some(format!("agent: it hangs: {why}")),
+        };
+        match (self.policy.agent, self.agent.state()) {
+            (AgentMode::None, _) => None,
+            (AgentMode::External, _) | (AgentMode::Child, Process::Running { .. }) => not_ready,
+            (AgentMode::Child, _) => Some(match self.agent.last_exit() {
+                Some(exit) => format!("agent: it {exit} and will be restarted"),
+                None => "agent: not started yet".to_owned(),
+            }),
+        }
+    }
+
+    /// What the servers say that keeps an instance out of the passing set which is well by itself.
+    fn catalog_trouble(&self) -> Option<String> {
+        match self.registration.seen()? {
+            View::Unknown(why) => Some(format!("the servers cannot be asked: {why}")),
+            View::Listed(listing)
+                if listing.level != Level::Passing && self.report().level == Level::Passing =>
+            {
+                Some(format!("catalog: {}", listing.note))
+            }
+            View::Listed(_) | View::Absent => None,
         }
     }
 
@@ -453,6 +747,11 @@ impl Instance {
         &self.link
     }
 
+    /// The GPUs.
+    pub fn gpus(&self) -> &Gpus {
+        &self.gpus
+    }
+
     /// The catalog entry, as far as this side knows.
     pub fn registration(&self) -> &Registration {
         &self.registration
@@ -461,6 +760,16 @@ impl Instance {
     /// Run or stop.
     pub fn goal(&self) -> &Goal {
         &self.goal
+    }
+
+    /// The restart of the worker that is under way.
+    pub fn replacement(&self) -> Option<&Replacement> {
+        self.replacement.as_ref()
+    }
+
+    /// Out of rotation because somebody asked.
+    pub fn is_drained(&self) -> bool {
+        self.drained
     }
 
     /// The timings and limits.
@@ -479,8 +788,9 @@ fn end(
     commands: &mut Vec<Command>,
 ) {
     let give_up_at = kill_at.max(now).saturating_add(reap);
+    process.hurry(kill_at, give_up_at);
     let term = if at_once { None } else { process.terminate(kill_at, give_up_at) };
-    let kill = if at_once { process.kill(give_up_at) } else { process.kill_if_due(now) };
+    let kill = if at_once { process.kill(give_up_at) } else { process.kill_if_due(now, give_up_at) };
     for (pid, signal) in [(term, signal::TERM), (kill, signal::KILL)] {
         commands.extend(pid.map(|pid| Command::Signal { role, pid, signal }));
     }
@@ -502,6 +812,23 @@ impl Instance {
         self.agent.each_moment(&shift);
         self.worker.each_moment(&shift);
         self.registration.each_moment(&shift);
+        self.health.forget();
+        // Of the exit status, about which there are table tests.
+        self.worker_ended_on_request = false;
+        self.link.forget_beyond(self.policy.silence_threshold);
+        if let Some(replacement) = &mut self.replacement {
+            match &mut replacement.stage {
+                replacement::Stage::OutOfRotation { until } | replacement::Stage::Draining { until } => {
+                    shift(until)
+                }
+                replacement::Stage::Stopping => {}
+            }
+        }
+        self.gpus.each_moment(&shift);
+        if !self.goal.is_run() {
+            // A stop does not look at them.
+            self.gpus = Gpus::new(None);
+        }
         if let Goal::Stop(stop) = &mut self.goal {
             // The budget's parts are counted from here.
             stop.began = (stop.began + to).saturating_sub(now);

@@ -13,7 +13,7 @@
 //! ```
 //!
 //! The facts are small machines that do not know each other: a [`process::Supervised`] for the agent and one for the worker, the
-//! worker's [`health::Health`], what the agent says of the cluster ([`link::AgentLink`]), the catalog entry's
+//! worker's [`health::Health`], the [`gpu::Gpus`], what the agent says of the cluster ([`link::AgentLink`]), the catalog entry's
 //! [`registration::Registration`], and the [`goal::Goal`]. The public [`Phase`] is derived from them and never stored.
 //!
 //! `search.rs`, a test, visits every reachable state together with a model of the outside world (live processes, the
@@ -24,6 +24,7 @@ pub mod command;
 pub mod event;
 pub mod exit;
 pub mod goal;
+pub mod gpu;
 pub mod health;
 pub mod instance;
 pub mod link;
@@ -31,18 +32,22 @@ pub mod phase;
 pub mod policy;
 pub mod process;
 pub mod registration;
+pub mod replacement;
 #[cfg(test)]
 mod search;
 pub mod signal;
 
 pub use command::{Command, Request};
-pub use event::{AgentReport, Event, Failure, ProbeOutcome, ProbeReport, SpawnFailure};
+pub use event::{
+    AgentReport, EntryChange, Event, Failure, Listing, ProbeOutcome, ProbeReport, SpawnFailure, View,
+};
 pub use exit::Exit;
 pub use goal::{Goal, StopReason};
+pub use gpu::{Devices, GpuPolicy, GpuReport, GpuSample};
 pub use health::{Level, Report};
 pub use instance::Instance;
 pub use phase::Phase;
-pub use policy::{Policy, RestartPolicy, RestartWhen, StopBudget};
+pub use policy::{AgentMode, Policy, RestartPolicy, RestartWhen, StopBudget};
 
 /// A point in time: how long after the supervisor's start.
 pub type Moment = std::time::Duration;

@@ -7,11 +7,13 @@ use crate::AgentReport;
 pub struct AgentLink {
     last: AgentReport,
     was_ready: bool,
+    /// Questions in a row that it took and did not answer.
+    silent: u32,
 }
 
 impl Default for AgentLink {
     fn default() -> Self {
-        Self { last: AgentReport::NotReady("not asked yet".to_owned()), was_ready: false }
+        Self { last: AgentReport::NotReady("not asked yet".to_owned()), was_ready: false, silent: 0 }
     }
 }
 
@@ -19,7 +21,26 @@ impl AgentLink {
     /// Takes a report into account.
     pub fn observe(&mut self, report: AgentReport) {
         self.was_ready |= matches!(report, AgentReport::Ready { .. });
+        match report {
+            AgentReport::Silent(_) => self.silent = self.silent.saturating_add(1),
+            AgentReport::Ready { .. } | AgentReport::NotReady(_) => self.silent = 0,
+        }
         self.last = report;
+    }
+
+    /// A catalog request was not answered in time.
+    pub fn unanswered(&mut self) {
+        self.silent = self.silent.saturating_add(1);
+    }
+
+    /// Counts anew from here.
+    pub fn forgive(&mut self) {
+        self.silent = 0;
+    }
+
+    /// Whether it has left as many questions in a row unanswered.
+    pub fn is_silent(&self, threshold: u32) -> bool {
+        self.silent >= threshold
     }
 
     /// The last report.
@@ -30,6 +51,11 @@ impl AgentLink {
     /// Whether a leader is known and the node is in the catalog, by the last report.
     pub fn is_ready(&self) -> bool {
         matches!(self.last, AgentReport::Ready { .. })
+    }
+
+    #[cfg(test)]
+    pub(crate) fn forget_beyond(&mut self, threshold: u32) {
+        self.silent = self.silent.min(threshold);
     }
 
     /// Whether it was so once since this agent was spawned. From then on the agent takes registrations: it delivers

@@ -13,8 +13,10 @@ pub enum Phase {
     Degraded,
     /// Was in rotation and is out of it; the supervisor works on it.
     Critical,
-    /// Stopping: out of rotation, the worker still serves.
+    /// On the way out of rotation, the worker still serves: before a stop, or because somebody asked.
     Draining,
+    /// Out of rotation because somebody asked; the worker keeps running.
+    Drained,
     /// Stopping: the entry is being removed, or the children end.
     Stopping,
     /// Nothing lives any more.
@@ -31,14 +33,10 @@ impl Phase {
             Self::Degraded => "degraded",
             Self::Critical => "critical",
             Self::Draining => "draining",
+            Self::Drained => "drained",
             Self::Stopping => "stopping",
             Self::Stopped => "stopped",
         }
-    }
-
-    /// Alive and serving, if degraded: killing it would not help. What `supervisor health` says.
-    pub fn is_healthy(self) -> bool {
-        self.is_well() || self == Self::Degraded
     }
 
     /// Serving without reservation. What `supervisor status` says by its exit status.
@@ -49,6 +47,7 @@ impl Phase {
             | Self::Degraded
             | Self::Critical
             | Self::Draining
+            | Self::Drained
             | Self::Stopping
             | Self::Stopped => false,
         }

@@ -3,16 +3,31 @@
 use std::time::Duration;
 
 use crate::backoff::Backoff;
+use crate::gpu::GpuPolicy;
 
 /// Timings and limits of one instance.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Policy {
-    /// Whether there is a Consul agent, and so a catalog entry. Without one the supervisor is a plain init.
-    pub agent: bool,
+    /// Whose Consul agent there is, if any.
+    pub agent: AgentMode,
     /// Whether the worker is probed. Without probes it counts as ready once it runs.
     pub probe: bool,
     /// How many probes in a row must stay unanswered before the worker counts as failed.
     pub failure_threshold: u32,
+    /// How many probes in a row must pass before a worker that failed counts as ready.
+    pub success_threshold: u32,
+    /// How many liveness probes in a row must fail before the worker is restarted.
+    pub liveness_threshold: u32,
+    /// How many questions in a row the agent may leave unanswered before it counts as hung and is killed.
+    pub silence_threshold: u32,
+    /// How long the agent may take to answer.
+    pub agent_patience: Duration,
+    /// An entry of an earlier life may still be there: somewhere to look before believing that there is none.
+    pub entry_may_exist: bool,
+    /// How long the servers may show something else than what the agent has acknowledged before that counts as somebody's doing.
+    pub settle: Duration,
+    /// How soon an entry that stays critical is registered again, so that Consul does not remove it as dead.
+    pub refresh: Duration,
     /// When and how often the worker is started again.
     pub worker_restart: RestartPolicy,
     /// When and how often the agent is started again.
@@ -21,10 +36,23 @@ pub struct Policy {
     pub catalog_retry: Backoff,
     /// How often the TTL check is pushed when nothing changes.
     pub heartbeat: Duration,
+    /// What the GPUs are held to; `None` where nobody looks at them.
+    pub gpu: Option<GpuPolicy>,
     /// Give up if the instance has not been passing by then.
     pub start_timeout: Option<Duration>,
     /// The parts of the stop timeout.
     pub stop: StopBudget,
+}
+
+/// Whose Consul agent there is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum AgentMode {
+    /// Ours: started, restarted and stopped with the instance.
+    Child,
+    /// Somebody else's: only asked.
+    External,
+    /// None, and so no catalog entry: the supervisor is a plain init.
+    None,
 }
 
 /// When and how often a process is started again.

@@ -68,8 +68,9 @@ pub enum Verdict {
 pub struct Supervised {
     state: Process,
     generation: Generation,
-    restarts: u32,
     last_exit: Option<Exit>,
+    /// The coming exit is wanted: it is followed by a new start at once and does not count as a failure.
+    replacing: bool,
     /// Restarts since the last good run: the exponent of the back-off.
     streak: u32,
     /// When each restart leaves the window. Never more than the limit.
@@ -81,8 +82,8 @@ impl Default for Supervised {
         Self {
             state: Process::Idle,
             generation: 0,
-            restarts: 0,
             last_exit: None,
+            replacing: false,
             streak: 0,
             forgotten_at: Vec::new(),
         }
@@ -102,7 +103,7 @@ impl Supervised {
 
     /// How often it was started again.
     pub fn restarts(&self) -> u32 {
-        self.restarts
+        self.generation.saturating_sub(1)
     }
 
     /// How its last run ended.
@@ -134,9 +135,7 @@ impl Supervised {
     pub fn start_if_due(&mut self, now: Moment) -> Option<Generation> {
         match self.state {
             Process::Idle => {}
-            Process::Backoff { retry_at } if retry_at <= now => {
-                self.restarts = self.restarts.saturating_add(1)
-            }
+            Process::Backoff { retry_at } if retry_at <= now => {}
             Process::Backoff { .. }
             | Process::Spawning
             | Process::Running { .. }
@@ -149,13 +148,23 @@ impl Supervised {
         Some(self.generation)
     }
 
-    /// Asks for the next spawn of a process in back-off without waiting for its end.
-    pub fn start_now(&mut self, now: Moment) -> Option<Generation> {
-        if let Process::Backoff { retry_at } = &mut self.state {
-            *retry_at = now;
-            return self.start_if_due(now);
+    /// Ends a back-off: the next start is due at once.
+    pub fn hasten(&mut self) {
+        if matches!(self.state, Process::Backoff { .. }) {
+            self.state = Process::Idle;
         }
-        None
+    }
+
+    /// Makes a process that is dead for good startable once more.
+    pub fn revive(&mut self) {
+        if matches!(self.state, Process::Backoff { .. } | Process::Ended) {
+            self.state = Process::Idle;
+        }
+    }
+
+    /// The next exit is wanted: it is followed by a new start at once and does not count as a failure.
+    pub fn replace(&mut self) {
+        self.replacing = true;
     }
 
     /// The spawn succeeded.
@@ -171,6 +180,10 @@ impl Supervised {
             self.streak = 0;
         }
         self.last_exit = Some(exit);
+        if std::mem::take(&mut self.replacing) && may_restart {
+            self.state = Process::Idle;
+            return Verdict::Restart;
+        }
         let verdict = self.verdict(now, exit, may_restart, policy);
         self.state = match verdict {
             Verdict::Restart => {
@@ -212,13 +225,13 @@ impl Supervised {
         Some(pid)
     }
 
-    /// The grace is over if `kill_at` has passed: returns the pid that gets KILL.
-    pub fn kill_if_due(&mut self, now: Moment) -> Option<i32> {
-        let Process::Stopping { pid, kill_at, give_up_at } = self.state else { return None };
+    /// The grace is over if `kill_at` has passed: returns the pid that gets KILL, and is left behind at `give_up_at`.
+    pub fn kill_if_due(&mut self, now: Moment, give_up_at: Moment) -> Option<i32> {
+        let Process::Stopping { pid, kill_at, give_up_at: earlier } = self.state else { return None };
         if kill_at > now {
             return None;
         }
-        self.state = Process::Killed { pid, give_up_at };
+        self.state = Process::Killed { pid, give_up_at: give_up_at.min(earlier) };
         Some(pid)
     }
 
@@ -227,6 +240,22 @@ impl Supervised {
         let (Process::Running { pid, .. } | Process::Stopping { pid, .. }) = self.state else { return None };
         self.state = Process::Killed { pid, give_up_at };
         Some(pid)
+    }
+
+    /// Lowers the limits of a process that has been told to end already.
+    pub fn hurry(&mut self, latest_kill_at: Moment, latest_give_up_at: Moment) {
+        match &mut self.state {
+            Process::Stopping { kill_at, give_up_at, .. } => {
+                *kill_at = latest_kill_at.min(*kill_at);
+                *give_up_at = latest_give_up_at.min(*give_up_at);
+            }
+            Process::Killed { give_up_at, .. } => *give_up_at = latest_give_up_at.min(*give_up_at),
+            Process::Idle
+            | Process::Spawning
+            | Process::Running { .. }
+            | Process::Backoff { .. }
+            | Process::Ended => {}
+        }
     }
 
     /// Leaves a killed process behind that the kernel does not hand over. Returns whether it did.
@@ -259,7 +288,8 @@ impl Supervised {
     pub fn next_deadline(&self) -> Option<Moment> {
         match self.state {
             Process::Stopping { kill_at, .. } => Some(kill_at),
-            Process::Killed { give_up_at, .. } => Some(give_up_at),
+            // MAX is never: only a stop leaves a process behind.
+            Process::Killed { give_up_at, .. } => (give_up_at != Moment::MAX).then_some(give_up_at),
             Process::Backoff { retry_at } => Some(retry_at),
             Process::Idle | Process::Spawning | Process::Running { .. } | Process::Ended => None,
         }
@@ -359,9 +389,9 @@ mod tests {
         process.spawned(S, 7, &policy);
         assert_eq!(process.terminate(5 * S, 6 * S), Some(7));
         assert_eq!(process.terminate(9 * S, 9 * S), None, "TERM is sent once");
-        assert_eq!(process.kill_if_due(4 * S), None);
+        assert_eq!(process.kill_if_due(4 * S, Moment::MAX), None);
         assert_eq!(process.next_deadline(), Some(5 * S));
-        assert_eq!(process.kill_if_due(5 * S), Some(7));
+        assert_eq!(process.kill_if_due(5 * S, Moment::MAX), Some(7));
         assert!(!process.give_up_if_due(5 * S));
         assert!(process.give_up_if_due(6 * S) && process.has_ended());
         assert_eq!(process.last_exit(), Some(Exit::Signal(9)));

@@ -11,6 +11,8 @@ pub enum Meaning {
     Ignore,
 }
 
+/// SIGHUP: read the configuration again (signal(7)).
+pub const HUP: u8 = 1;
 /// SIGINT: a terminal's Ctrl-C (signal(7)).
 pub const INT: u8 = 2;
 /// SIGKILL (signal(7)).

@@ -58,7 +58,8 @@ fn of_interfaces() -> Vec<(String, IpAddr)> {
         .collect()
 }
 
-/// By interface name or CIDR, among the given addresses. Link-local IPv6 addresses are of no use without their zone.
+/// By interface name or CIDR, among the given addresses. Link-local IPv6 addresses are of no use without their zone; a loopback address is
+/// taken by a CIDR only where it matches nothing else, since nobody else can reach it.
 fn choose(wanted: &str, addresses: &[(String, IpAddr)]) -> Result<IpAddr, String> {
     let usable = |address: &&IpAddr| match address {
         IpAddr::V4(_) => true,
@@ -71,7 +72,8 @@ fn choose(wanted: &str, addresses: &[(String, IpAddr)]) -> Result<IpAddr, String
             .iter()
             .map(|(_, address)| address)
             .filter(usable)
-            .find(|address| contains(base, bits, **address)),
+            .filter(|address| contains(base, bits, **address))
+            .min_by_key(|address| address.is_loopback()),
         None => addresses.iter().filter(|(name, _)| name == wanted).map(|(_, address)| address).find(usable),
     };
     chosen.copied().ok_or_else(|| {
@@ -124,7 +126,8 @@ mod tests {
             ("192.168.0.0/16", "192.168.7.9"),
             ("10.1.2.3/32", "10.1.2.3"),
             ("2001:db8::/32", "2001:db8::7"),
-            ("0.0.0.0/0", "127.0.0.1"),
+            ("0.0.0.0/0", "10.1.2.3"),
+            ("127.0.0.0/8", "127.0.0.1"),
         ] {
             assert_eq!(
                 choose(wanted, &host()).map(|address| address.to_string()).as_deref(),

@@ -5,10 +5,12 @@ use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use lifecycle::AgentMode;
+
 use super::problem::Problem;
 use super::settings::{Agent, Api, Catalog, Check, Probe, Secret, Service};
 use super::values::Values;
-use super::{address, identity};
+use super::{address, folders, gpu, identity, version};
 
 /// Consul raises a shorter time to this one (its documentation on checks, `DeregisterCriticalServiceAfter`).
 const LEAST_DEREGISTER_AFTER: Duration = Duration::from_secs(60);
@@ -17,7 +19,7 @@ const META_PAIRS: usize = 64;
 const META_VALUE: usize = 512;
 const META_KEY: usize = 128;
 
-pub(super) fn catalog(values: &mut Values<'_>) -> Catalog {
+pub(super) fn catalog(values: &mut Values<'_>, mode: AgentMode) -> Catalog {
     let address = match address::advertised(values.text("advertise").as_deref()) {
         Ok(address) => address,
         Err(reason) => {
@@ -25,13 +27,14 @@ pub(super) fn catalog(values: &mut Values<'_>) -> Catalog {
             std::net::Ipv4Addr::LOCALHOST.into()
         }
     };
-    let agent = agent(values, address);
+    let agent = agent(values, address, mode);
     let service = service(values, &agent);
     let path = values.text("check.path").unwrap_or_default();
     if !path.starts_with('/') {
         values.wrong("check.path", "a path that begins with /");
     }
-    let url = format!("http://{}:{}{path}", address::in_url(&address.to_string()), service.port);
+    let base = format!("http://{}:{}", address::in_url(&address.to_string()), service.port);
+    let url = format!("{base}{path}");
     let ttl = values.duration("check.ttl");
     if ttl < Duration::from_secs(1) {
         values.wrong("check.ttl", "a duration of at least 1s");
@@ -45,7 +48,13 @@ pub(super) fn catalog(values: &mut Values<'_>) -> Catalog {
     if interval < Duration::from_secs(1) {
         values.wrong("check.interval", "a duration of at least 1s, which is Consul's minimum");
     }
+    let liveness = values.text("worker.liveness").filter(|path| path != "off");
+    if liveness.as_ref().is_some_and(|path| !path.starts_with('/')) {
+        values.wrong("worker.liveness", "a path that begins with /, or off");
+    }
+    let liveness_url = liveness.map(|path| format!("{base}{path}"));
     Catalog {
+        mode,
         agent,
         service,
         check: Check {
@@ -59,13 +68,18 @@ pub(super) fn catalog(values: &mut Values<'_>) -> Catalog {
             url,
             interval: values.positive_duration("worker.probe-interval"),
             timeout: values.positive_duration("worker.probe-timeout"),
+            liveness_url,
         },
     }
 }
 
-fn agent(values: &mut Values<'_>, address: IpAddr) -> Agent {
+fn agent(values: &mut Values<'_>, address: IpAddr, mode: AgentMode) -> Agent {
+    let ours = mode == AgentMode::Child;
     let bin = values.text("agent.bin").unwrap_or_default();
     let bin = which::which(&bin).unwrap_or_else(|_| {
+        if !ours {
+            return PathBuf::new();
+        }
         values.wrong(
             "agent.bin",
             "the Consul program, on PATH or with its path; install Consul, or use --agent none to run without it",
@@ -76,6 +90,10 @@ fn agent(values: &mut Values<'_>, address: IpAddr) -> Agent {
         values.problems.push(Problem::missing("agent.node-name", "a name, since this host has none"));
         String::new()
     });
+    if let (false, Err(expected)) = (node_name.is_empty(), identity::node_name(&node_name)) {
+        let place = values.place("agent.node-name");
+        values.problems.push(Problem::new("agent.node-name", &node_name, place, &expected));
+    }
     let encrypt = values.path("agent.encrypt-file").and_then(|path| match std::fs::read_to_string(path) {
         Ok(key) => Some(Secret(key.trim().to_owned())),
         Err(error) => {
@@ -93,11 +111,22 @@ fn agent(values: &mut Values<'_>, address: IpAddr) -> Agent {
         Some(values.port("agent.dns-port"))
     };
     let data_dir = values.path("agent.data-dir").unwrap_or_default();
-    if let Err(error) = writable(&data_dir) {
+    if ours && let Err(error) = folders::writable(&data_dir) {
         values.wrong(
             "agent.data-dir",
             &format!("a folder that can be made and written to ({error}); mount one, or choose another"),
         );
+    }
+    let api = values.parse(
+        "agent.http-addr",
+        "HOST:PORT or unix:///PATH, with an IP or localhost as the host",
+        api,
+    );
+    if ours
+        && let Api::Unix(path) = &api
+        && let Err(expected) = folders::socket_folder(path)
+    {
+        values.wrong("agent.http-addr", &expected);
     }
     Agent {
         bin,
@@ -108,36 +137,24 @@ fn agent(values: &mut Values<'_>, address: IpAddr) -> Agent {
         retry_join: values.list("agent.retry-join"),
         datacenter: values.text("agent.datacenter"),
         encrypt,
-        api: values.parse(
-            "agent.http-addr",
-            "HOST:PORT or unix:///PATH, with an IP or localhost as the host",
-            api,
-        ),
+        api,
         serf_port: values.port("agent.serf-port"),
         dns_port,
-        log_level: values.text("agent.log-level").unwrap_or_default(),
+        log_level: log_level(values),
         token: std::env::var("CONSUL_HTTP_TOKEN").ok().filter(|token| !token.is_empty()).map(Secret),
     }
 }
 
-/// Makes the folder if it is missing, and proves that a file can be made in it.
-fn writable(dir: &std::path::Path) -> std::io::Result<()> {
-    std::fs::create_dir_all(dir)?;
-    let probe = dir.join(format!(".writable-{}", std::process::id()));
-    std::fs::write(&probe, b"")?;
-    std::fs::remove_file(&probe)
+/// One of Consul's own words (its documentation on agent configuration, `log_level`).
+fn log_level(values: &mut Values<'_>) -> String {
+    let levels = ["trace", "debug", "info", "warn", "err"].map(|level| (level, level));
+    values.choice("agent.log-level", &levels).unwrap_or_default().to_owned()
 }
 
 /// `HOST:PORT`, `http://HOST:PORT` or `unix:///PATH`.
 fn api(text: &str) -> Result<Api, &'static str> {
     if let Some(path) = text.strip_prefix("unix://") {
-        // sun_path holds 108 bytes, the last of which is 0 (unix(7)).
-        let fits = path.starts_with('/') && path.len() <= 107;
-        return if fits {
-            Ok(Api::Unix(path.into()))
-        } else {
-            Err("not an absolute path of at most 107 bytes")
-        };
+        return folders::socket_path(std::path::Path::new(path)).map(|()| Api::Unix(path.into()));
     }
     let text = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
     let text =
@@ -172,6 +189,13 @@ fn service(values: &mut Values<'_>, agent: &Agent) -> Service {
     tags.extend(version.filter(|version| !tags.contains(version)));
     let mut meta: BTreeMap<String, String> =
         parts.into_iter().filter_map(|(part, value)| Some((part.to_owned(), value?))).collect();
+    let pytorch = values.text("service.pytorch-version").or_else(|| std::env::var("PYTORCH_VERSION").ok());
+    let config = values.text("service.config-version").unwrap_or_else(|| version::of(values));
+    for (key, value) in [("pytorch_version", pytorch), ("config_version", Some(config))] {
+        if let Some(value) = value.filter(|value| !value.is_empty() && value.len() <= META_VALUE) {
+            meta.insert(key.to_owned(), value);
+        }
+    }
     for pair in values.list("service.meta") {
         match pair.split_once('=') {
             Some((key, value)) if is_meta(key, value) => {
@@ -180,17 +204,25 @@ fn service(values: &mut Values<'_>, agent: &Agent) -> Service {
             _ => values.wrong("service.meta", "pairs NAME=VALUE: a name of letters, digits, - and _ that does not begin with consul-, at most 128, and a value of at most 512 bytes"),
         }
     }
-    if meta.len() > META_PAIRS {
-        values.wrong("service.meta", "at most 64 pairs");
+    // The metrics' port and path are added where they are served.
+    let metrics_pairs = 2 * usize::from(values.text("metrics.addr").as_deref() != Some("off"));
+    if meta.len() + gpu::META_PAIRS + metrics_pairs > META_PAIRS {
+        let expected =
+            "at most 64 pairs, those of the parts, the devices, the versions and the metrics included";
+        values.wrong("service.meta", expected);
     }
     let id = values.text("service.id").unwrap_or_else(|| format!("{name}-{}-{port}", agent.node_name));
     if id.contains(['/', '?', '#', '%']) || id.chars().any(char::is_whitespace) {
         values.wrong("service.id", "an id without blanks and without / ? # %");
     }
+    let address = values.text("service.address");
+    if let Some(Err(expected)) = address.as_deref().map(identity::host) {
+        values.wrong("service.address", &expected);
+    }
     Service {
         name,
         id,
-        address: values.text("service.address").unwrap_or_else(|| agent.address.to_string()),
+        address: address.unwrap_or_else(|| agent.address.to_string()),
         port,
         tags,
         meta,

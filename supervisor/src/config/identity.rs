@@ -7,6 +7,8 @@ use uuid::Uuid;
 
 /// The most characters of a DNS label (RFC 1035, 2.3.4).
 const LABEL_MAX: usize = 63;
+/// Serf's limit of a node's name.
+const NODE_NAME_MAX: usize = 128;
 
 /// Mends what can be mended to make a DNS label: capitals become small, dots, underscores and blanks become hyphens (`v2.6` → `v2-6`).
 ///
@@ -30,6 +32,47 @@ pub fn service_name(wanted: &str) -> Result<String, String> {
         return Err(format!("a DNS label of at most {LABEL_MAX} characters; this one has {}", mended.len()));
     }
     Ok(mended)
+}
+
+/// Whether Consul's gossip takes this as a node's name (Serf's rule: letters, digits, hyphens and dots, at most 128), and whether it can stand
+/// in a URL as it is. A name with dots is not found by Consul's DNS; hosts are named so all the same.
+///
+/// # Errors
+/// What was expected.
+pub fn node_name(name: &str) -> Result<(), String> {
+    if name.len() > NODE_NAME_MAX || !name.split('.').all(is_label) {
+        return Err(format!(
+            "a name of letters, digits, hyphens and dots that begins and ends with a letter or a digit, of at most {NODE_NAME_MAX} characters"
+        ));
+    }
+    Ok(())
+}
+
+/// Whether this is an IP address or a host's name (RFC 1123, 2.1).
+///
+/// # Errors
+/// What was expected.
+pub fn host(name: &str) -> Result<(), String> {
+    if let Ok(address) = name.parse::<std::net::IpAddr>() {
+        return if address.is_unspecified() {
+            Err("an address that others can reach; this one only means `all of mine`".to_owned())
+        } else {
+            Ok(())
+        };
+    }
+    let labels = name.strip_suffix('.').unwrap_or(name);
+    // RFC 1035, 2.3.4. The last label of a name is never all digits, so that a slip in an IP is no name (RFC 1123, 2.1).
+    let is_name = labels.len() <= 253
+        && labels.split('.').all(|label| is_label(label) && label.len() <= LABEL_MAX)
+        && labels.rsplit('.').next().is_some_and(|last| last.contains(|c: char| !c.is_ascii_digit()));
+    if is_name { Ok(()) } else { Err("an IP address or a host name, without a port".to_owned()) }
+}
+
+fn is_label(label: &str) -> bool {
+    let at_the_ends = |c: Option<char>| c.is_some_and(|c| c.is_ascii_alphanumeric());
+    at_the_ends(label.chars().next())
+        && at_the_ends(label.chars().next_back())
+        && label.chars().all(|c| c.is_ascii_alphanumeric() || c == '-')
 }
 
 /// The Consul node id that belongs to a node name: always the same, so that an agent that has lost its data directory is still the same
@@ -64,6 +107,26 @@ mod tests {
             assert!(error.contains(reason), "{name}: {error}");
         }
         assert!(service_name(&"a".repeat(64)).expect_err("too long").contains("this one has 64"));
+    }
+
+    #[test]
+    fn a_node_name_can_stand_in_a_url_as_it_is() {
+        for name in ["gpu-7", "7", "ip-10-0-0-1.ec2.internal", "Host"] {
+            assert_eq!(node_name(name), Ok(()), "{name}");
+        }
+        for name in ["gpu/7", "gpu 7", "gpu_7", "-gpu", "gpu-", "gpu..7", "a?b", "é", &"n".repeat(129)] {
+            assert!(node_name(name).is_err(), "{name}");
+        }
+    }
+
+    #[test]
+    fn an_address_is_an_ip_or_a_host_name() {
+        for name in ["10.1.2.3", "2001:db8::7", "gpu-7.example.com", "gpu7", "example.com."] {
+            assert_eq!(host(name), Ok(()), "{name}");
+        }
+        for name in ["10.1.2.300", "10.1.2", "0.0.0.0", "::", "gpu-7:8000", "http://gpu-7", "a b", "", "-a"] {
+            assert!(host(name).is_err(), "{name}");
+        }
     }
 
     #[test]

@@ -5,16 +5,31 @@
 
 pub mod address;
 mod catalog;
+mod environment;
 mod file;
+mod folders;
+mod gpu;
 pub mod identity;
+mod invocation;
+mod key;
 pub mod keys;
 mod policy;
+mod ports;
 mod problem;
+pub mod reload;
+pub mod schema;
 mod settings;
+pub mod shown;
 mod sources;
 mod values;
+mod version;
 mod worker;
 
+pub use gpu::Gpu;
+pub use invocation::{Invocation, Loaded};
 pub use problem::Problem;
-pub use settings::{Agent, Api, Catalog, Check, Config, LogFormat, Logging, Probe, Secret, Service};
+pub use settings::{
+    Agent, Api, Catalog, Check, ChildrenOutput, Config, LogFormat, Logging, Probe, Secret, Service,
+};
 pub use sources::{Place, Raw, Sources};
+pub use values::parse_duration;

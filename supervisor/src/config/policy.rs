@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use lifecycle::backoff::Backoff;
-use lifecycle::{Policy, RestartPolicy, RestartWhen, StopBudget};
+use lifecycle::{AgentMode, Policy, RestartPolicy, RestartWhen, StopBudget};
 
 use super::values::Values;
 
@@ -11,11 +11,19 @@ use super::values::Values;
 const OUT_OF_ROTATION: Duration = Duration::from_millis(500);
 /// To remove the entry and see it gone: 4 ms on good days.
 const DEREGISTER: Duration = Duration::from_secs(1);
+/// An agent on this host answers within milliseconds.
+const AGENT_PATIENCE: Duration = Duration::from_secs(1);
+/// An agent that leaves three questions in a row unanswered hangs.
+const SILENCE_THRESHOLD: u32 = 3;
+/// The servers show what the agent has acknowledged within 12 ms on good days.
+const SETTLE: Duration = Duration::from_secs(1);
 /// For the kernel to hand over a killed process.
 const REAP: Duration = Duration::from_millis(100);
 /// The least that a worker needs to finish what it does.
 const LEAST_WORKER_GRACE: Duration = Duration::from_millis(100);
-pub(super) fn policy(values: &mut Values<'_>, with_agent: bool) -> Policy {
+
+pub(super) fn policy(values: &mut Values<'_>, mode: AgentMode) -> Policy {
+    let with_agent = mode != AgentMode::None;
     let seed = u64::from(std::process::id()) ^ hash(&super::catalog::hostname().unwrap_or_default());
     let backoff = Backoff {
         min: values.positive_duration("restart.backoff-min"),
@@ -41,24 +49,43 @@ pub(super) fn policy(values: &mut Values<'_>, with_agent: bool) -> Policy {
     // The agent is a means: it is always wanted, whatever the worker's policy says.
     let agent_restart = RestartPolicy { when: RestartWhen::Always, ..worker_restart.clone() };
     Policy {
-        agent: with_agent,
+        agent: mode,
         probe: with_agent,
         failure_threshold: values.number("worker.failure-threshold", 1, 100),
+        success_threshold: values.number("worker.success-threshold", 1, 100),
+        liveness_threshold: values.number("worker.liveness-threshold", 1, 100),
+        silence_threshold: SILENCE_THRESHOLD,
+        agent_patience: AGENT_PATIENCE,
+        entry_may_exist: mode == AgentMode::External || has_services(values),
+        settle: SETTLE,
+        // Twice before Consul would remove it.
+        refresh: values.duration("check.deregister-critical-after") / 2,
         worker_restart,
         agent_restart,
         catalog_retry: Backoff { min: Duration::from_millis(100), max: Duration::from_secs(5), seed },
         // Two may be lost before the TTL is over.
         heartbeat: values.duration("check.ttl") / 3,
+        gpu: None,
         start_timeout: values.optional_duration("start-timeout", "never"),
-        stop: stop_budget(values, with_agent),
+        stop: stop_budget(values, mode),
     }
 }
 
+/// Whether an earlier agent has kept a service in the data directory: it comes back with the next agent.
+fn has_services(values: &Values<'_>) -> bool {
+    let kept = values.path("agent.data-dir").map(|dir| dir.join("data/services"));
+    kept.and_then(|dir| std::fs::read_dir(dir).ok()).is_some_and(|mut files| files.next().is_some())
+}
+
 /// Divides the stop timeout: the catalog's and the agent's parts are fixed, the worker gets the rest.
-fn stop_budget(values: &mut Values<'_>, with_agent: bool) -> StopBudget {
+fn stop_budget(values: &mut Values<'_>, mode: AgentMode) -> StopBudget {
+    let with_agent = mode != AgentMode::None;
     let total = values.positive_duration("stop-timeout");
     let drain_window = values.duration("drain-window");
-    let agent_leave = values.duration("agent.leave-timeout");
+    let agent_leave = match mode {
+        AgentMode::Child => values.duration("agent.leave-timeout"),
+        AgentMode::External | AgentMode::None => Duration::ZERO,
+    };
     let mut budget = if with_agent {
         StopBudget {
             out_of_rotation: OUT_OF_ROTATION,

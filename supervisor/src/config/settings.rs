@@ -2,15 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use lifecycle::Policy;
+use lifecycle::{AgentMode, Policy};
 
 use super::address;
 use super::catalog::catalog;
+use super::gpu::{Gpu, gpu};
 use super::policy::policy;
+use super::ports;
 use super::problem::Problem;
 use super::sources::{Place, Sources};
 use super::values::Values;
@@ -28,6 +30,8 @@ pub struct Config {
     pub worker: Program,
     /// The agent and the entry; `None` for a plain init.
     pub catalog: Option<Catalog>,
+    /// The GPUs to watch; `None` where nobody looks: as a plain init, or because that is off.
+    pub gpu: Option<Gpu>,
     /// Where `status` asks.
     pub control_socket: PathBuf,
     /// Whether somebody chose that place, and so counts on it. At the default place a plain init must also run where nothing can be
@@ -35,11 +39,15 @@ pub struct Config {
     pub control_socket_chosen: bool,
     /// How the supervisor itself logs.
     pub logging: Logging,
+    /// Where the metrics are served, if anywhere.
+    pub metrics: Option<SocketAddr>,
 }
 
 /// All that has to do with Consul.
 #[derive(Clone, Debug)]
 pub struct Catalog {
+    /// Whose agent it is: never [`AgentMode::None`].
+    pub mode: AgentMode,
     /// The agent to run.
     pub agent: Agent,
     /// The entry.
@@ -117,7 +125,7 @@ impl std::fmt::Display for Api {
 }
 
 /// The catalog entry.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Service {
     /// Its name, a DNS label.
     pub name: String,
@@ -138,7 +146,7 @@ pub struct Service {
 }
 
 /// The two checks of the entry.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Check {
     /// What Consul asks.
     pub url: String,
@@ -153,7 +161,7 @@ pub struct Check {
 }
 
 /// The supervisor's own probe of the worker.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Probe {
     /// What is asked.
     pub url: String,
@@ -161,6 +169,8 @@ pub struct Probe {
     pub interval: Duration,
     /// How long it waits for an answer.
     pub timeout: Duration,
+    /// What is asked to learn whether the worker is alive, if anything.
+    pub liveness_url: Option<String>,
 }
 
 /// How the supervisor itself logs.
@@ -170,6 +180,20 @@ pub struct Logging {
     pub format: LogFormat,
     /// From which level on.
     pub level: tracing::level_filters::LevelFilter,
+    /// What becomes of the children's lines.
+    pub children: ChildrenOutput,
+}
+
+/// What becomes of the lines that children write.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum ChildrenOutput {
+    /// Children write to the container's standard output and error themselves.
+    #[default]
+    Untouched,
+    /// Each line begins with who wrote it.
+    Prefixed,
+    /// Each line is wrapped in a JSON object.
+    Json,
 }
 
 /// The form of log lines.
@@ -193,24 +217,58 @@ impl Config {
         mut problems: Vec<Problem>,
     ) -> Result<Self, Vec<Problem>> {
         let mut values = Values::new(sources, &mut problems);
-        let with_agent = values.choice("agent.mode", &[("child", true), ("none", false)]).unwrap_or(true);
-        let catalog = with_agent.then(|| catalog(&mut values));
+        let modes =
+            [("child", AgentMode::Child), ("external", AgentMode::External), ("none", AgentMode::None)];
+        let mode = values.choice("agent.mode", &modes).unwrap_or(AgentMode::Child);
+        let catalog = (mode != AgentMode::None).then(|| catalog(&mut values, mode));
+        let by_ipv6 = catalog.as_ref().is_some_and(|catalog| catalog.agent.address.is_ipv6());
+        let (gpu, gpu_policy) = (mode != AgentMode::None).then(|| gpu(&mut values)).flatten().unzip();
         let config = Self {
-            policy: policy(&mut values, with_agent),
+            policy: Policy { gpu: gpu_policy, ..policy(&mut values, mode) },
             stop_timeout: values.duration("stop-timeout"),
-            worker: worker(&mut values, command),
+            worker: worker(&mut values, command, by_ipv6),
             catalog,
-            control_socket: values.path("control-socket").unwrap_or_default(),
+            gpu,
+            control_socket: control_socket(&mut values),
             control_socket_chosen: values.place("control-socket") != Place::Default,
             logging: Logging {
                 format: values
                     .choice("log.format", &[("text", LogFormat::Text), ("json", LogFormat::Json)])
                     .unwrap_or_default(),
                 level: log_level(&mut values),
+                children: children_output(&mut values),
             },
+            metrics: metrics(&mut values),
         };
+        ports::clashes(&mut values, &config);
         if problems.is_empty() { Ok(config) } else { Err(problems) }
     }
+
+    /// The same with metrics served at this address, and with a catalog entry that says so to Prometheus, where it can be reached at the
+    /// service's address. What the entry says of the worker's own metrics is `model-runtime`'s, unless it is configured.
+    #[must_use]
+    pub fn with_metrics_at(mut self, address: SocketAddr) -> Self {
+        self.metrics = Some(address);
+        if let Some(Service { address: service, meta, .. }) =
+            self.catalog.as_mut().map(|catalog| &mut catalog.service)
+        {
+            if address.ip().is_unspecified() || address.ip().to_string() == *service {
+                meta.entry("metrics_port".to_owned()).or_insert_with(|| address.port().to_string());
+            }
+            if self.worker.path.file_name().is_some_and(|name| name == "model-runtime") {
+                meta.entry("worker_metrics_path".to_owned()).or_insert_with(|| "/metrics".to_owned());
+            }
+        }
+        self
+    }
+}
+
+fn control_socket(values: &mut Values<'_>) -> PathBuf {
+    let path = values.path("control-socket").unwrap_or_default();
+    if let Err(expected) = super::folders::socket_path(&path) {
+        values.wrong("control-socket", expected);
+    }
+    path
 }
 
 fn log_level(values: &mut Values<'_>) -> tracing::level_filters::LevelFilter {
@@ -218,4 +276,22 @@ fn log_level(values: &mut Values<'_>) -> tracing::level_filters::LevelFilter {
     let levels =
         [("error", L::ERROR), ("warn", L::WARN), ("info", L::INFO), ("debug", L::DEBUG), ("trace", L::TRACE)];
     values.choice("log.level", &levels).unwrap_or(L::INFO)
+}
+
+fn children_output(values: &mut Values<'_>) -> ChildrenOutput {
+    let forms = [
+        ("untouched", ChildrenOutput::Untouched),
+        ("prefixed", ChildrenOutput::Prefixed),
+        ("json", ChildrenOutput::Json),
+    ];
+    values.choice("log.children", &forms).unwrap_or_default()
+}
+
+fn metrics(values: &mut Values<'_>) -> Option<SocketAddr> {
+    let expected = "IP:PORT, such as 0.0.0.0:9102, or off";
+    values.parse(
+        "metrics.addr",
+        expected,
+        |text| if text == "off" { Ok(None) } else { text.parse().map(Some) },
+    )
 }

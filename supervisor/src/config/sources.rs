@@ -1,11 +1,16 @@
 //! Where values come from: flag, environment, file, default, in that order.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
+use super::environment::Variables;
 use super::keys::{self, KEYS, Key, Kind};
 use super::problem::Problem;
+
+/// The variable that stands for `--config`.
+pub(super) const CONFIG_VARIABLE: &str = "SUPERVISOR_CONFIG";
 
 /// Where a value was found.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,6 +25,8 @@ pub enum Place {
     Default,
     /// The words after `--`.
     CommandLine,
+    /// What was found out at the start, and holds until the end.
+    AtStart,
 }
 
 impl fmt::Display for Place {
@@ -30,6 +37,7 @@ impl fmt::Display for Place {
             Self::File(path, line) => write!(f, "{}:{line}", path.display()),
             Self::Default => f.write_str("default"),
             Self::CommandLine => f.write_str("command line"),
+            Self::AtStart => f.write_str("found at the start"),
         }
     }
 }
@@ -44,9 +52,10 @@ pub struct Raw {
 }
 
 /// All values that were given, strongest source first.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub struct Sources {
-    values: BTreeMap<&'static str, Vec<Raw>>,
+    pub(super) values: BTreeMap<&'static str, Vec<Raw>>,
+    warnings: Vec<String>,
 }
 
 impl Sources {
@@ -58,51 +67,97 @@ impl Sources {
         }
     }
 
-    /// Adds every `SUPERVISOR_…` variable; unknown ones are problems, since a misspelt setting that is silently ignored is
-    /// worse than none. `CONSUL_HTTP_ADDR` means what it means to Consul.
-    pub fn add_environment(
-        &mut self,
-        variables: impl IntoIterator<Item = (String, String)>,
-        problems: &mut Vec<Problem>,
-    ) {
-        let mut consul_address = None;
-        for (name, value) in variables {
-            if name == "CONSUL_HTTP_ADDR" {
-                consul_address = Some(value);
-            } else if name.starts_with("SUPERVISOR_") && name != "SUPERVISOR_CONFIG" {
-                match KEYS.iter().find(|key| key.variable() == name) {
-                    Some(key) if key.kind == Kind::One => self.add(key, vec![value], Place::Variable(name)),
-                    Some(key) => self.add(key, split(&[value]), Place::Variable(name)),
-                    None => problems.push(Problem::unknown(
-                        &name,
-                        Place::Variable(name.clone()),
-                        closest_variable(&name),
-                    )),
-                }
-            }
-        }
-        if let (Some(value), Some(key)) = (consul_address, keys::find("agent.http-addr")) {
-            self.add(key, vec![value], Place::Variable("CONSUL_HTTP_ADDR".to_owned()));
+    /// Adds the words after `--`, which stand for `worker.command` whatever else says so. The words themselves may be no UTF-8; these here are for
+    /// showing and comparing.
+    pub fn add_command(&mut self, words: &[OsString]) {
+        if let (false, Some(key)) = (words.is_empty(), keys::find("worker.command")) {
+            let words = words.iter().map(|word| word.to_string_lossy().into_owned()).collect();
+            self.values.entry(key.path).or_default().insert(0, Raw { words, place: Place::CommandLine });
         }
     }
 
-    /// Adds a TOML file.
-    pub fn add_file(&mut self, path: &Path, problems: &mut Vec<Problem>) {
+    /// Adds every `SUPERVISOR_…` variable that is ours ([`super::environment`]); unknown ones are problems.
+    /// `CONSUL_HTTP_ADDR` means what it means to Consul.
+    pub fn add_environment(
+        &mut self,
+        variables: impl IntoIterator<Item = (OsString, OsString)>,
+        problems: &mut Vec<Problem>,
+    ) {
+        let (of_consul, others): (Vec<_>, Vec<_>) =
+            variables.into_iter().partition(|(name, _)| name == "CONSUL_HTTP_ADDR");
+        let sorted = Variables::of(others);
+        if !sorted.of_services.is_empty() {
+            self.warnings.push(format!(
+                "ignored, since they describe a Service of Kubernetes and no setting of ours: {}; \
+                 enableServiceLinks: false in the Pod keeps them away",
+                sorted.of_services.join(", ")
+            ));
+        }
+        for (name, value) in sorted.ours {
+            match KEYS.iter().find(|key| key.is_variable(&name)) {
+                Some(key) => self.add_variable(key, name, value, problems),
+                None if name == CONFIG_VARIABLE => {}
+                None => {
+                    let closest = closest_variable(&name);
+                    problems.push(Problem::unknown(&name, Place::Variable(name.clone()), closest));
+                }
+            }
+        }
+        for (name, value) in of_consul {
+            if let (Some(key), Ok(name)) = (keys::find("agent.http-addr"), name.into_string()) {
+                self.add_variable(key, name, value, problems);
+            }
+        }
+    }
+
+    fn add_variable(
+        &mut self,
+        key: &'static Key,
+        name: String,
+        value: OsString,
+        problems: &mut Vec<Problem>,
+    ) {
+        let place = Place::Variable(name);
+        let twice = self.values.get(key.path).into_iter().flatten().find_map(|raw| match &raw.place {
+            // `CONSUL_HTTP_ADDR` is weaker than our own variable, and no contradiction.
+            Place::Variable(other) if other.starts_with("SUPERVISOR_") => Some(other.clone()),
+            _ => None,
+        });
+        match value.into_string() {
+            Err(value) => {
+                problems.push(Problem::new(key.path, &value.to_string_lossy(), place, "a value in UTF-8"));
+            }
+            Ok(value) => match (twice, &place) {
+                (Some(other), Place::Variable(name))
+                    if name.starts_with("SUPERVISOR_") && !value.is_empty() =>
+                {
+                    let expected = format!("one of the two names; {other} is set, too");
+                    problems.push(Problem::new(key.path, &value, place, &expected));
+                }
+                _ if key.kind == Kind::One => self.add(key, vec![value], place),
+                _ => self.add(key, split(&[value]), place),
+            },
+        }
+    }
+
+    /// Adds a TOML file that was named at `place`.
+    pub fn add_file(&mut self, path: &Path, place: Place, problems: &mut Vec<Problem>) {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
             Err(error) => {
                 let value = path.display().to_string();
-                return problems.push(Problem::new(
-                    "config",
-                    &value,
-                    Place::Flag("config"),
-                    &format!("a readable TOML file ({error})"),
-                ));
+                let expected = format!("a readable TOML file ({error})");
+                return problems.push(Problem::new("config", &value, place, &expected));
             }
         };
         super::file::read(&text, path, problems, |key, words, line| {
             self.add(key, words, Place::File(path.to_owned(), line));
         });
+    }
+
+    /// What was found and not taken, for the log.
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
     }
 
     /// An empty value counts as not given: that is how environments are cleared.

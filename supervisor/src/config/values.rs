@@ -4,7 +4,7 @@ use std::fmt::Display;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::keys;
+use super::keys::{self, Key, Shape};
 use super::problem::Problem;
 use super::sources::{Place, Raw, Sources};
 
@@ -72,9 +72,19 @@ impl<'a> Values<'a> {
         }
     }
 
+    /// Whether the table says the same of a key as the code that reads it. The JSON Schema and the documentation are made from the table.
+    fn is_in_table(path: &str, shape: Shape, word: Option<&str>) -> bool {
+        keys::find(path).is_some_and(|key| key.shape() == shape && key.word == word)
+    }
+
     /// A duration, such as `500ms` or `1m 30s`.
     pub(super) fn duration(&mut self, path: &str) -> Duration {
-        self.parse(path, "a duration with its unit, such as 500ms, 9s or 1m, of at most a year", duration)
+        debug_assert!(Self::is_in_table(path, Shape::Duration, None), "{path} is a DURATION");
+        self.parse(
+            path,
+            "a duration with its unit, such as 500ms, 9s or 1m, of at most a year",
+            parse_duration,
+        )
     }
 
     /// A duration that is not zero.
@@ -88,17 +98,23 @@ impl<'a> Values<'a> {
 
     /// A duration, or a word that stands for none.
     pub(super) fn optional_duration(&mut self, path: &str, none: &str) -> Option<Duration> {
+        debug_assert!(
+            Self::is_in_table(path, Shape::Duration, Some(none)),
+            "{path} is a DURATION .or_word({none:?})"
+        );
         if self.text(path).as_deref() == Some(none) {
             return None;
         }
         let expected = format!("a duration greater than zero, such as 30s, or {none}");
         Some(self.parse(path, &expected, |text| {
-            duration(text).and_then(|d| if d.is_zero() { Err("zero") } else { Ok(d) })
+            parse_duration(text).and_then(|d| if d.is_zero() { Err("zero") } else { Ok(d) })
         }))
     }
 
     /// A whole number in a range.
     pub(super) fn number(&mut self, path: &str, least: u32, most: u32) -> u32 {
+        let shape = keys::find(path).map(Key::shape);
+        debug_assert!(shape == Some(Shape::Number(least, most)), "{path} is an N .range({least}, {most})");
         let expected = format!("a whole number from {least} to {most}");
         self.parse(path, &expected, |text| match text.parse::<u32>() {
             Ok(number) if (least..=most).contains(&number) => Ok(number),
@@ -113,6 +129,10 @@ impl<'a> Values<'a> {
 
     /// One of several words.
     pub(super) fn choice<T: Copy>(&mut self, path: &str, choices: &[(&str, T)]) -> Option<T> {
+        debug_assert!(
+            keys::find(path).is_some_and(|key| key.choices.iter().eq(choices.iter().map(|(word, _)| word))),
+            "{path} needs .choices() with the words of the code, in their order"
+        );
         let text = self.text(path)?;
         let chosen = choices.iter().find(|(word, _)| *word == text).map(|(_, value)| *value);
         if chosen.is_none() {
@@ -126,9 +146,13 @@ impl<'a> Values<'a> {
 /// Longer ones are slips, and sums of them would overflow.
 const LONGEST: Duration = Duration::from_secs(365 * 24 * 60 * 60);
 
-fn duration(text: &str) -> Result<Duration, &'static str> {
+/// A duration of at most a year.
+///
+/// # Errors
+/// It is none, or longer.
+pub fn parse_duration(text: &str) -> Result<Duration, &'static str> {
     humantime::parse_duration(text)
         .ok()
         .filter(|duration| *duration <= LONGEST)
-        .ok_or("not a duration, or too long")
+        .ok_or("a duration has a unit, such as 500ms, 9s or 1m, and is at most a year")
 }

@@ -8,7 +8,8 @@ use super::sources::Place;
 use super::values::Values;
 use crate::os::children::Program;
 
-pub(super) fn worker(values: &mut Values<'_>, command: Vec<OsString>) -> Program {
+/// `by_ipv6` says whether others reach this instance at an IPv6 address.
+pub(super) fn worker(values: &mut Values<'_>, command: Vec<OsString>, by_ipv6: bool) -> Program {
     let configured = values.list("worker.command");
     let model = values.path("worker.model");
     let (mut words, place) = if !command.is_empty() {
@@ -19,7 +20,9 @@ pub(super) fn worker(values: &mut Values<'_>, command: Vec<OsString>) -> Program
         if !model.is_dir() {
             values.wrong("worker.model", "an existing model directory (with model.pt in it)");
         }
-        let listen = format!("0.0.0.0:{}", values.port("service.port"));
+        // Where others come by IPv6, a socket on :: takes both (ipv6(7), IPV6_V6ONLY).
+        let any = if by_ipv6 { "[::]" } else { "0.0.0.0" };
+        let listen = format!("{any}:{}", values.port("service.port"));
         let words = [
             "model-runtime".into(),
             "serve".into(),

@@ -19,9 +19,11 @@ use crate::os::children::Program;
 ///
 /// # Errors
 /// The folder cannot be made or the file not written.
-pub fn prepare(agent: &Agent, http_check: &str) -> io::Result<Program> {
+pub fn prepare(agent: &Agent, forgotten: &[String]) -> io::Result<Program> {
     std::fs::create_dir_all(&agent.data_dir)?;
-    forget_check(&agent.data_dir.join("data/checks"), http_check);
+    for check in forgotten {
+        forget_check(&agent.data_dir.join("data/checks"), check);
+    }
     let file = agent.data_dir.join("supervisor.json");
     write_private(&file, &configuration(agent).to_string())?;
     let mut arguments = vec!["agent".into()];
@@ -146,7 +148,7 @@ mod tests {
             log_level: "warn".to_owned(),
             token: None,
         };
-        let program = prepare(&agent, "demo:worker").expect("prepared");
+        let program = prepare(&agent, &["demo:worker".to_owned()]).expect("prepared");
         let file = dir.path().join("supervisor.json");
         assert_eq!(program.arguments.last(), Some(&prefixed("-config-file=", &file)));
         assert!(!format!("{program:?}{agent:?}").contains("gossip-key"));

@@ -7,6 +7,8 @@ use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 
 use crate::config::{Agent, Api, Check, Service};
+use crate::metrics::Metrics;
+use crate::metrics::consul_request::Measured;
 use lifecycle::{Failure, Level, Report};
 
 /// The most of an answer that is kept: what is asked for is small, and a message needs to be readable.
@@ -17,6 +19,7 @@ const REASON_MAX: usize = 300;
 pub struct ApiClient {
     http: reqwest::Client,
     base: String,
+    metrics: Metrics,
 }
 
 impl ApiClient {
@@ -24,7 +27,7 @@ impl ApiClient {
     ///
     /// # Errors
     /// The token holds characters that no header can, or the HTTP client cannot be built.
-    pub fn new(agent: &Agent) -> Result<Self, String> {
+    pub fn new(agent: &Agent, metrics: Metrics) -> Result<Self, String> {
         let mut headers = reqwest::header::HeaderMap::new();
         if let Some(token) = &agent.token {
             let mut value = reqwest::header::HeaderValue::from_str(&token.0)
@@ -42,7 +45,7 @@ impl ApiClient {
             Api::Unix(path) => (builder.unix_socket(path.clone()), "http://localhost".to_owned()),
         };
         let http = builder.build().map_err(|error| format!("the HTTP client cannot be built: {error}"))?;
-        Ok(Self { http, base })
+        Ok(Self { http, base, metrics })
     }
 
     /// The leader's address; empty while there is none.
@@ -54,14 +57,48 @@ impl ApiClient {
         Ok(answer.trim().trim_matches('"').to_owned())
     }
 
-    /// Whether the node is in the catalog, as the servers see it.
+    /// The node's address in the catalog, as the servers see it; `None` if it is not there.
     ///
     /// # Errors
     /// See [`Failure`].
-    pub async fn node_is_known(&self, node: &str, timeout: Duration) -> Result<bool, Failure> {
+    pub async fn node_address(&self, node: &str, timeout: Duration) -> Result<Option<String>, Failure> {
         let answer =
             self.send(self.request(Method::GET, &format!("/v1/catalog/node/{node}")), timeout).await?;
-        Ok(parse(&answer)?.is_object())
+        Ok(parse(&answer)?.pointer("/Node/Address").and_then(Value::as_str).map(str::to_owned))
+    }
+
+    /// Our entry as the servers show it, with all its checks, once it is another than at `index` or `wait` is over; and the index of
+    /// this answer (Consul's documentation on blocking queries). One query for the entry and its checks: an agent takes 200
+    /// connections from one address, and a host's agent may serve a hundred instances.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub async fn entry(
+        &self,
+        service: &Service,
+        index: u64,
+        wait: Duration,
+        timeout: Duration,
+    ) -> Result<(Option<Value>, u64), Failure> {
+        let path = format!("/v1/health/service/{}", service.name);
+        let filter = format!("Service.ID == \"{}\"", service.id);
+        let (index, wait) = (index.to_string(), milliseconds(wait));
+        let query = [("filter", filter.as_str()), ("index", &index), ("wait", &wait)];
+        let url = reqwest::Url::parse_with_params(&format!("{}{path}", self.base), query)
+            .map_err(|error| Failure::Refused(format!("the agent's address is not a URL: {error}")))?;
+        let (text, index) = self.send_indexed(self.http.request(Method::GET, url), timeout).await?;
+        let entry = parse(&text)?.as_array().and_then(|entries| entries.first()).cloned();
+        Ok((entry, index.unwrap_or(0)))
+    }
+
+    /// The name of the agent's node.
+    ///
+    /// # Errors
+    /// See [`Failure`].
+    pub async fn own_node_name(&self, timeout: Duration) -> Result<String, Failure> {
+        let answer = self.send(self.request(Method::GET, "/v1/agent/self"), timeout).await?;
+        let name = parse(&answer)?.pointer("/Config/NodeName").and_then(Value::as_str).map(str::to_owned);
+        name.ok_or_else(|| Failure::Refused("the agent does not say its node name".to_owned()))
     }
 
     /// The agent's own id: whether the one that answers is the one that we started.
@@ -134,7 +171,7 @@ impl ApiClient {
             "Interval": milliseconds(check.interval),
             "Timeout": milliseconds(check.timeout),
             "Status": "passing",
-            "DeregisterCriticalServiceAfter": milliseconds(check.deregister_after),
+            // Without a time after which Consul removes the entry: the supervisor's own check lapses where nobody is left.
         });
         let request = self.request(Method::PUT, "/v1/agent/check/register").json(&body);
         self.send(request, timeout).await.map(drop)
@@ -162,14 +199,11 @@ impl ApiClient {
     ///
     /// # Errors
     /// See [`Failure`].
-    pub async fn is_listed(&self, service: &Service, node: &str, timeout: Duration) -> Result<bool, Failure> {
+    pub async fn is_listed(&self, service: &Service, timeout: Duration) -> Result<bool, Failure> {
         let path = format!("/v1/catalog/service/{}?consistent", service.name);
         let answer = self.send(self.request(Method::GET, &path), timeout).await?;
         let entries = parse(&answer)?;
-        let ours = |entry: &Value| {
-            entry.get("ServiceID").and_then(Value::as_str) == Some(&service.id)
-                && entry.get("Node").and_then(Value::as_str) == Some(node)
-        };
+        let ours = |entry: &Value| entry.get("ServiceID").and_then(Value::as_str) == Some(&service.id);
         match entries.as_array() {
             Some(entries) => Ok(entries.iter().any(ours)),
             None => Err(Failure::Refused("the catalog's answer is not a list".to_owned())),
@@ -191,12 +225,33 @@ impl ApiClient {
 
     /// Sends a request and gives the body of a 200 back. Anything else is refused, with the answer's first line.
     async fn send(&self, request: RequestBuilder, timeout: Duration) -> Result<String, Failure> {
-        let unanswered = |error: reqwest::Error| Failure::Unanswered(innermost(&error.without_url()));
-        let answer = request.timeout(timeout).send().await.map_err(unanswered)?;
-        let status = answer.status();
-        let text = answer.text().await.map_err(unanswered)?;
+        self.send_indexed(request, timeout).await.map(|(text, _)| text)
+    }
+
+    /// The same, and the index that Consul gives its answer, for a blocking query.
+    async fn send_indexed(
+        &self,
+        request: RequestBuilder,
+        timeout: Duration,
+    ) -> Result<(String, Option<u64>), Failure> {
+        let unanswered = |error: reqwest::Error| {
+            let slow = error.is_timeout();
+            let reason = innermost(&error.without_url());
+            if slow { Failure::Unanswered(reason) } else { Failure::Unreachable(reason) }
+        };
+        let request = request.timeout(timeout).build().map_err(unanswered)?;
+        let measured = Measured::begin(&self.metrics, request.url());
+        let answered = async {
+            let answer = self.http.execute(request).await?;
+            let index =
+                answer.headers().get("X-Consul-Index").and_then(|index| index.to_str().ok()?.parse().ok());
+            Ok((answer.status(), (answer.text().await?, index)))
+        };
+        let answered = answered.await;
+        measured.end(&answered);
+        let (status, (text, index)) = answered.map_err(unanswered)?;
         if status == StatusCode::OK {
-            return Ok(text);
+            return Ok((text, index));
         }
         let line: String = text.lines().next().unwrap_or_default().chars().take(REASON_MAX).collect();
         Err(Failure::Refused(format!("{} {line}", status.as_u16())))

@@ -3,4 +3,5 @@
 pub mod agent_config;
 pub mod api_client;
 pub mod catalog;
+pub mod entry_watch;
 pub mod readiness;

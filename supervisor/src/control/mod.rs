@@ -1,8 +1,15 @@
 //! The control socket: a Unix socket, mode 0600, one JSON object a line.
 //!
 //! A client sends one request, such as `{"command":"status"}`, and gets one answer: `{"ok":true,"status":{…}}` or
-//! `{"ok":false,"error":"…"}`. Readers get the published snapshot and never disturb the event loop.
+//! `{"ok":false,"error":"…"}`. Only `watch` has more answers than one. Readers get the published snapshot and never disturb the event loop.
 
+mod admission;
 pub mod client;
+mod connect;
+mod places;
 pub mod protocol;
 pub mod server;
+mod socket;
+pub mod waiting;
+
+pub use socket::ControlSocket;

@@ -1,82 +1,65 @@
 //! The supervisor's side of the control socket.
 
 use std::io;
-use std::os::unix::fs::{FileTypeExt, PermissionsExt};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use lifecycle::Event;
+use lifecycle::{Event, Role};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
-use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::net::UnixStream;
+use tokio::net::unix::{ReadHalf, WriteHalf};
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio::time::timeout;
 
-use super::protocol::{ControlReply, ControlRequest, LINE_MAX};
+use super::ControlSocket;
+use super::admission;
+use super::places::{Place, Places};
+use super::protocol::{ControlReply, ControlRequest, LINE_MAX, ReloadReport, Restartable};
 use crate::status::Status;
 
 /// A client that takes longer to ask or to listen is let go.
 const PATIENCE: Duration = Duration::from_secs(5);
-/// How many clients are served at once; further ones wait in the kernel's queue.
-const CLIENTS_MAX: usize = 16;
+/// How many clients may be asking at once; then the one that has taken longest makes room.
+const CLIENTS_MAX: usize = 64;
+/// How many may watch at once; more are refused.
+const WATCHERS_MAX: usize = 16;
+/// A watcher hears something this often, so that it can tell "nothing new" from "hung".
+const HEARTBEAT: Duration = Duration::from_secs(1);
+/// For a reload: the reading's own limit twice over, since one may be under way already.
+const RELOAD: Duration = Duration::from_secs(22);
 
-/// The bound socket; its file is removed when this is dropped.
-#[derive(Debug)]
-pub struct ControlSocket {
-    listener: UnixListener,
-    path: PathBuf,
+/// What the clients' requests reach.
+#[derive(Clone, Debug)]
+pub struct Reach {
+    /// The published snapshot.
+    pub status: watch::Receiver<Status>,
+    /// The event loop.
+    pub events: mpsc::Sender<Event>,
+    /// Whoever reads the configuration again.
+    pub reloads: mpsc::Sender<oneshot::Sender<ReloadReport>>,
 }
 
 impl ControlSocket {
-    /// Binds the socket. A file that a dead supervisor left behind is replaced; a live one's is not.
-    ///
-    /// # Errors
-    /// The reason and the cure, for people.
-    pub fn bind(path: &Path) -> Result<Self, String> {
-        let cure = "choose another path with --control-socket, or mount a writable folder there";
-        let failed = |what: &str, error: io::Error| {
-            format!("control socket {}: {what}: {error}; {cure}", path.display())
-        };
-        if let Some(dir) = path.parent() {
-            std::fs::create_dir_all(dir).map_err(|error| failed("the folder cannot be made", error))?;
-        }
-        if path.symlink_metadata().is_ok_and(|file| file.file_type().is_socket()) {
-            if std::os::unix::net::UnixStream::connect(path).is_ok() {
-                return Err(format!(
-                    "control socket {}: another supervisor is serving it; give this one its own with --control-socket",
-                    path.display()
-                ));
-            }
-            std::fs::remove_file(path)
-                .map_err(|error| failed("the stale socket cannot be removed", error))?;
-        }
-        // Between bind and chmod the mode is what the umask leaves, so the umask is tightened for that moment. No other thread makes files now.
-        let umask = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o177));
-        let bound = UnixListener::bind(path);
-        nix::sys::stat::umask(umask);
-        let listener = bound.map_err(|error| failed("cannot be bound", error))?;
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600))
-            .map_err(|error| failed("its mode cannot be set", error))?;
-        Ok(Self { listener, path: path.to_owned() })
-    }
-
     /// Serves clients until the event loop is gone.
-    pub async fn serve(self, status: watch::Receiver<Status>, events: mpsc::Sender<Event>) {
-        let places = Arc::new(Semaphore::new(CLIENTS_MAX));
+    pub async fn serve(self, reach: Reach) {
+        let (places, watchers) = (Places::default(), Arc::new(Semaphore::new(WATCHERS_MAX)));
+        let mut failing = false;
         loop {
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
             match self.listener.accept().await {
                 Ok((stream, _)) => {
-                    let (status, events) = (status.clone(), events.clone());
-                    tokio::spawn(async move {
-                        // Whatever goes wrong with one client is over with it.
-                        let _ended = timeout(PATIENCE, serve_one(stream, status, events)).await;
-                        drop(place);
-                    });
+                    failing = false;
+                    let place = places.take(CLIENTS_MAX);
+                    let client = Client { reach: reach.clone(), watchers: Arc::clone(&watchers) };
+                    // Whatever goes wrong with one client is over with it.
+                    tokio::spawn(async move { client.serve(stream, place).await.ok() });
+                    // So that whoever has asked already is heard before the next one takes a place.
+                    tokio::task::yield_now().await;
                 }
                 Err(error) => {
                     // Most likely no descriptors left: that passes, and trying at once would spin.
-                    tracing::warn!(%error, "control socket: accept failed");
+                    if !std::mem::replace(&mut failing, true) {
+                        tracing::warn!(%error, "control socket: accept failed; tried again until it works");
+                    }
                     tokio::time::sleep(Duration::from_millis(100)).await;
                 }
             }
@@ -84,44 +67,124 @@ impl ControlSocket {
     }
 }
 
-impl Drop for ControlSocket {
-    fn drop(&mut self) {
-        let _gone = std::fs::remove_file(&self.path);
+struct Client {
+    reach: Reach,
+    watchers: Arc<Semaphore>,
+}
+
+impl Client {
+    async fn serve(self, mut stream: UnixStream, mut place: Place) -> io::Result<()> {
+        let uid = stream.peer_cred()?.uid();
+        let (reading, mut writing) = stream.split();
+        let request = if is_served(uid) {
+            tokio::select! {
+                request = timeout(PATIENCE, read_request(reading)) => request.unwrap_or_else(|_| {
+                    Err(format!("no request within {} s", PATIENCE.as_secs()))
+                }),
+                _ = &mut place.evicted => {
+                    Err("too many clients, and this one had not asked for anything yet".to_owned())
+                }
+            }
+        } else {
+            Err(format!("only root and the supervisor's own user are served, and this is user {uid}"))
+        };
+        let reply = match request {
+            Ok(ControlRequest::Watch) => match self.watchers.try_acquire() {
+                Ok(_watching) => {
+                    drop(place);
+                    return watch(self.reach.status.clone(), &mut writing).await;
+                }
+                Err(_) => ControlReply::refusal(format!("{WATCHERS_MAX} clients are watching already")),
+            },
+            Ok(request) => {
+                // Whoever waits for a reload is bounded by its queue.
+                drop(place);
+                self.answer(request).await
+            }
+            Err(reason) => ControlReply::refusal(reason),
+        };
+        write(&mut writing, &reply).await?;
+        timeout(PATIENCE, writing.shutdown()).await?
+    }
+
+    async fn answer(&self, request: ControlRequest) -> ControlReply {
+        let now = self.reach.status.borrow().clone();
+        if let Some(reason) = admission::refusal(request, &now) {
+            return ControlReply::refusal(reason);
+        }
+        let event = match request {
+            ControlRequest::Status | ControlRequest::Watch => None,
+            ControlRequest::Reload => return self.reload().await,
+            ControlRequest::Drain => Some(Event::DrainRequested),
+            ControlRequest::Resume => Some(Event::ResumeRequested),
+            ControlRequest::Restart { process: Restartable::Worker } => {
+                Some(Event::RestartRequested(Role::Worker))
+            }
+            ControlRequest::Restart { process: Restartable::Agent } => {
+                Some(Event::RestartRequested(Role::Agent))
+            }
+            ControlRequest::Stop => Some(Event::StopRequested),
+        };
+        if let Some(event) = event
+            && !matches!(timeout(PATIENCE, self.reach.events.send(event)).await, Ok(Ok(())))
+        {
+            return ControlReply::refusal("the supervisor is exiting");
+        }
+        ControlReply { ok: true, status: Some(now), ..ControlReply::default() }
+    }
+
+    async fn reload(&self) -> ControlReply {
+        let (reply, report) = oneshot::channel();
+        if self.reach.reloads.try_send(reply).is_err() {
+            return ControlReply::refusal("too many reloads are waiting already");
+        }
+        match timeout(RELOAD, report).await {
+            Ok(Ok(report)) => ControlReply {
+                ok: true,
+                reload: Some(report),
+                status: Some(self.reach.status.borrow().clone()),
+                error: None,
+            },
+            Ok(Err(_)) => ControlReply::refusal("the supervisor is exiting"),
+            Err(_) => ControlReply::refusal(format!("no result within {} s", RELOAD.as_secs())),
+        }
     }
 }
 
-async fn serve_one(
-    mut stream: UnixStream,
-    status: watch::Receiver<Status>,
-    events: mpsc::Sender<Event>,
-) -> io::Result<()> {
-    let (reading, mut writing) = stream.split();
-    let mut line = String::new();
-    let limit = u64::try_from(LINE_MAX).unwrap_or(u64::MAX);
-    let read = BufReader::new(reading.take(limit)).read_line(&mut line).await;
-    let reply = match read {
-        Ok(_) if !line.ends_with('\n') => {
-            refusal(&format!("a request is one line of at most {LINE_MAX} bytes"))
-        }
-        Ok(_) => match serde_json::from_str(&line) {
-            Ok(ControlRequest::Status) => {
-                let now = status.borrow().clone();
-                ControlReply { ok: true, status: Some(now), error: None }
-            }
-            Ok(ControlRequest::Stop) => match events.send(Event::StopRequested).await {
-                Ok(()) => ControlReply { ok: true, ..ControlReply::default() },
-                Err(_) => refusal("the supervisor is exiting"),
-            },
-            Err(error) => refusal(&format!("not a request: {error}")),
-        },
-        Err(error) => refusal(&format!("a request is a line of UTF-8: {error}")),
-    };
-    let mut text = serde_json::to_string(&reply)?;
-    text.push('\n');
-    writing.write_all(text.as_bytes()).await?;
-    writing.shutdown().await
+/// Root can do anything anyway, and the supervisor's own user could trace it. The socket's mode keeps others out already; this holds even
+/// where somebody has changed that, or has handed a descriptor on.
+fn is_served(uid: u32) -> bool {
+    uid == 0 || uid == nix::unistd::geteuid().as_raw()
 }
 
-fn refusal(error: &str) -> ControlReply {
-    ControlReply { ok: false, status: None, error: Some(error.to_owned()) }
+/// What a client asks for, or what is wrong with how it asks.
+async fn read_request(reading: ReadHalf<'_>) -> Result<ControlRequest, String> {
+    let mut line = Vec::new();
+    let limit = u64::try_from(LINE_MAX).unwrap_or(u64::MAX);
+    BufReader::new(reading.take(limit))
+        .read_until(b'\n', &mut line)
+        .await
+        .map_err(|error| format!("the request cannot be read: {error}"))?;
+    if line.last() != Some(&b'\n') {
+        return Err(format!("a request is one line of at most {LINE_MAX} bytes"));
+    }
+    let line = str::from_utf8(&line).map_err(|error| format!("a request is a line of UTF-8: {error}"))?;
+    serde_json::from_str(line).map_err(|error| format!("not a request: {error}"))
+}
+
+/// A line now, with each change, and with each heartbeat.
+async fn watch(mut status: watch::Receiver<Status>, writing: &mut WriteHalf<'_>) -> io::Result<()> {
+    loop {
+        let now = status.borrow_and_update().clone();
+        write(writing, &ControlReply { ok: true, status: Some(now), ..ControlReply::default() }).await?;
+        if let Ok(Err(_)) = timeout(HEARTBEAT, status.changed()).await {
+            return Ok(());
+        }
+    }
+}
+
+async fn write(writing: &mut WriteHalf<'_>, reply: &ControlReply) -> io::Result<()> {
+    let mut text = serde_json::to_string(reply)?;
+    text.push('\n');
+    timeout(PATIENCE, writing.write_all(text.as_bytes())).await?
 }

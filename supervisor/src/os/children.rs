@@ -6,6 +6,7 @@
 
 use std::ffi::OsString;
 use std::io;
+use std::os::fd::OwnedFd;
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
@@ -29,6 +30,15 @@ pub struct Program {
     pub variables: Vec<(OsString, OsString)>,
     /// Whether it may read our standard input; otherwise it gets `/dev/null`.
     pub stdin: bool,
+}
+
+/// Where a child's output goes, if not where ours goes.
+#[derive(Debug)]
+pub struct Pipes {
+    /// For descriptor 1.
+    pub stdout: OwnedFd,
+    /// For descriptor 2.
+    pub stderr: OwnedFd,
 }
 
 /// A child that was reaped.
@@ -61,11 +71,16 @@ impl Children {
     }
 
     /// Starts a program in a process group of its own, with default signal dispositions and an empty mask. It dies with this
-    /// process, however that ends.
+    /// process, however that ends. Its output goes to the pipes, or where ours goes.
     ///
     /// # Errors
     /// The program is not there, may not be executed, or the system has no room for it.
-    pub fn spawn(&mut self, role: Role, program: &Program) -> Result<i32, SpawnFailure> {
+    pub fn spawn(
+        &mut self,
+        role: Role,
+        program: &Program,
+        pipes: Option<Pipes>,
+    ) -> Result<i32, SpawnFailure> {
         let mut command = Command::new(&program.path);
         command.args(&program.arguments).process_group(0);
         for name in &program.hidden_variables {
@@ -75,11 +90,15 @@ impl Children {
         if !program.stdin {
             command.stdin(Stdio::null());
         }
+        if let Some(Pipes { stdout, stderr }) = pipes {
+            command.stdout(stdout).stderr(stderr);
+        }
         let parent = std::process::id();
         // SAFETY: between fork and exec only async-signal-safe functions may run (signal-safety(7)). pthread_sigmask(3), prctl(2),
-        // getppid(2) are; nothing allocates, locks or unwinds.
+        // getppid(2), close_range(2) are; nothing allocates, locks or unwinds.
         unsafe {
             command.pre_exec(move || {
+                super::descriptors::close_all_on_exec_in_child();
                 SigSet::empty().thread_set_mask()?;
                 prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
                 // The parent may have died before the line above took effect. PID 1's death takes the namespace with it.

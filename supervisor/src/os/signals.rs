@@ -24,6 +24,14 @@ pub fn block_all() -> io::Result<()> {
     Ok(())
 }
 
+/// Gives every signal its usual effect again, for what ends by Ctrl-C like any program.
+///
+/// # Errors
+/// Whatever sigprocmask(2) says; it cannot fail with these arguments.
+pub fn unblock_all() -> io::Result<()> {
+    Ok(SigSet::all().thread_unblock()?)
+}
+
 /// All signals sent to this process, in the order the kernel hands them over.
 #[derive(Debug)]
 pub struct Signals {
