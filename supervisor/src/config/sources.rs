@@ -76,7 +76,7 @@ impl Sources {
         }
     }
 
-    /// Adds every `SUPERVISOR_…` variable that is ours ([`super::environment`]); unknown ones are problems.
+    /// Adds every `SUPERVISOR_…` variable that is ours (see `environment.rs`); unknown ones are problems.
     /// `CONSUL_HTTP_ADDR` means what it means to Consul.
     pub fn add_environment(
         &mut self,
