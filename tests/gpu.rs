@@ -5,6 +5,7 @@ mod harness;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
+use harness::scrape::{address, metrics, value};
 use harness::{STUB_WORKER, Server, Setup, Supervisor, free_port, pid_of, signal, wait_for};
 use serde_json::{Value, json};
 
@@ -93,6 +94,31 @@ fn healthy_gpus_are_in_the_entry_and_in_the_status_with_their_figures() {
     assert!(text.contains("\ngpu 0         passing\n"), "{text}");
     assert!(text.contains("memory 10 % of 0.0 GiB, busy 7 %, 40 °C, uncorrected ECC errors 0\n"), "{text}");
     assert!(text.contains("\n  device      NVIDIA A100, GPU-bb\n"), "{text}");
+}
+
+#[test]
+fn the_metrics_have_each_gpus_figures_and_no_series_for_one_that_it_has_not() {
+    let few = "gpu uuid=GPU-gb;name=NVIDIA GB10;temperature=50\n";
+    let supervisor = alone(&format!("{A}{few}")).option("metrics-addr", "127.0.0.1:0").start();
+    wait_for_gpus(&supervisor, &["passing", "passing"], "");
+    let text = metrics(address(&supervisor));
+    for (name, figure) in [
+        ("healthy", 1.0),
+        ("memory_used_bytes", 100.0),
+        ("memory_total_bytes", 1000.0),
+        ("utilization_ratio", 0.07),
+        ("temperature_celsius", 40.0),
+        ("ecc_uncorrected_errors", 0.0),
+    ] {
+        let series = format!(r#"supervisor_gpu_{name}{{gpu="0",uuid="GPU-aa"}}"#);
+        assert_eq!(value(&text, &series), Some(figure), "{series} in {text}");
+    }
+    assert_eq!(value(&text, r#"supervisor_gpu_temperature_celsius{gpu="1",uuid="GPU-gb"}"#), Some(50.0));
+    assert_eq!(text.matches("GPU-gb").count(), 2, "healthy, and a temperature: {text}");
+    tell(&supervisor, &format!("{}{few}", A.replace("ecc=0", "ecc=3")));
+    wait_for_gpus(&supervisor, &["critical", "passing"], "3 uncorrected ECC errors");
+    let text = metrics(address(&supervisor));
+    assert_eq!(value(&text, r#"supervisor_gpu_healthy{gpu="0",uuid="GPU-aa"}"#), Some(0.0));
 }
 
 #[test]

@@ -15,6 +15,7 @@
 )]
 
 pub mod prometheus;
+pub mod scrape;
 
 use std::net::{TcpListener, UdpSocket};
 use std::os::unix::process::CommandExt;

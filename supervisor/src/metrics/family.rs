@@ -46,6 +46,9 @@ const CALL_SECONDS: &[f64] =
 /// The agent acknowledges an update after 2 to 4 ms; the bounds of 20 and 100 ms are what is promised at the servers.
 const ROTATION_SECONDS: &[f64] = &[0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0, 30.0];
 
+/// A visible GPU or MIG instance: NVML's number for it, and its UUID.
+const GPU: &[&str] = &["gpu", "uuid"];
+
 const fn counter(name: &'static str, labels: &'static [&'static str], help: &'static str) -> Family {
     Family { name, kind: Kind::Counter, labels, help }
 }
@@ -98,6 +101,13 @@ families! {
     ENTRY_LISTED = gauge("supervisor_entry_listed", &[], "1 if the agent holds the instance's entry.");
     CONSUL_REQUEST_DURATION = histogram("supervisor_consul_request_duration_seconds", CALL_SECONDS, &["request"], "How long the Consul agent took to answer, by the API's path without names and ids; blocking queries are left out, since they wait on purpose.");
     CONSUL_REQUEST_ERRORS = counter("supervisor_consul_request_errors_total", &["request", "kind"], "Requests to the Consul agent that failed: an HTTP status, timeout, or connection.");
+
+    GPU_HEALTHY = gauge("supervisor_gpu_healthy", GPU, "1 if nothing is held against the GPU (docs/gpu.md), 0 if it is a warning or critical.");
+    GPU_MEMORY_USED = gauge("supervisor_gpu_memory_used_bytes", GPU, "Memory that cannot be had, whoever uses it.");
+    GPU_MEMORY_TOTAL = gauge("supervisor_gpu_memory_total_bytes", GPU, "All its memory.");
+    GPU_UTILIZATION = gauge("supervisor_gpu_utilization_ratio", GPU, "For how much of the last moment it computed, from 0 to 1.");
+    GPU_TEMPERATURE = gauge("supervisor_gpu_temperature_celsius", GPU, "Its temperature.");
+    GPU_ECC_ERRORS = gauge("supervisor_gpu_ecc_uncorrected_errors", GPU, "Uncorrected ECC errors since the driver was loaded or the GPU was reset.");
 
     STOP_BUDGET = gauge("supervisor_stop_budget_seconds", &["step"], "How the stop timeout is divided: out_of_rotation, drain_window, deregister, worker_grace, agent_leave.");
     STOP_TIMEOUT = gauge("supervisor_stop_timeout_seconds", &[], "Everything from the request to stop to the exit.");

@@ -2,7 +2,7 @@
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use lifecycle::Phase;
+use lifecycle::{Level, Phase};
 use prometheus::proto::MetricFamily;
 use prometheus::{GaugeVec, Registry, Result};
 
@@ -10,7 +10,7 @@ use super::family::{self, Family};
 use super::recorder::add;
 use crate::logging;
 use crate::output::sink::Stream;
-use crate::status::{ProcessStatus, Status};
+use crate::status::{GpuStatus, ProcessStatus, Status, level};
 
 const PHASES: [Phase; 9] = [
     Phase::Starting,
@@ -41,6 +41,7 @@ pub(super) fn gather(status: &Status, started: SystemTime) -> Result<Vec<MetricF
         set(&registry, &family::AGENT_READY, &[(&[], flag(agent.ready))])?;
         set(&registry, &family::ENTRY_LISTED, &[(&[], flag(entry.state == "listed"))])?;
     }
+    gpus(&registry, &status.gpus)?;
     let stop = &status.stop;
     let steps = [
         ("out_of_rotation", stop.out_of_rotation),
@@ -77,6 +78,34 @@ fn processes(registry: &Registry, status: &Status) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// A figure that a GPU does not have has no series.
+fn gpus(registry: &Registry, gpus: &[GpuStatus]) -> Result<()> {
+    type Figure = fn(&GpuStatus) -> Option<f64>;
+    let figures: [(&Family, Figure); 6] = [
+        (&family::GPU_HEALTHY, |gpu| Some(flag(gpu.level == level(Level::Passing)))),
+        (&family::GPU_MEMORY_USED, |gpu| gpu.memory_used_bytes.map(lossy)),
+        (&family::GPU_MEMORY_TOTAL, |gpu| gpu.memory_total_bytes.map(lossy)),
+        (&family::GPU_UTILIZATION, |gpu| gpu.utilization_percent.map(|percent| f64::from(percent) / 100.0)),
+        (&family::GPU_TEMPERATURE, |gpu| gpu.temperature_celsius.map(f64::from)),
+        (&family::GPU_ECC_ERRORS, |gpu| gpu.ecc_uncorrected.map(lossy)),
+    ];
+    for (family, figure) in figures {
+        let gauges = family.gauges(registry)?;
+        for gpu in gpus {
+            if let Some(value) = figure(gpu) {
+                put(&gauges, &[&gpu.index.to_string(), &gpu.uuid], value);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// As a sample of Prometheus, which is a float.
+#[expect(clippy::cast_precision_loss, reason = "exact up to 2^53, and a float is what there is")]
+fn lossy(value: u64) -> f64 {
+    value as f64
 }
 
 fn set(registry: &Registry, family: &Family, values: &[(&[&str], f64)]) -> Result<()> {
