@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::builder::styling::Styles;
 use clap::{Arg, ArgAction, ArgMatches, Command, value_parser};
 use clap_complete::Shell;
-use supervisor::config::keys::{self, KEYS, Key, Kind};
+use supervisor::config::keys::{self, KEYS, Key, Kind, Shape};
 use supervisor::config::{Invocation, parse_duration};
 
 const EXIT_STATUS_OF_RUN: &str = "\
@@ -159,12 +159,16 @@ fn settings(command: Command) -> Command {
 /// The option of one setting. `-h` shows the common ones, in a line or two each.
 fn argument(key: &'static Key) -> Arg {
     let default = key.default.map(|default| format!(" [default: {default}]")).unwrap_or_default();
+    let is_switch = key.shape() == Shape::Switch;
     let action = if key.kind == Kind::One { ArgAction::Set } else { ArgAction::Append };
     Arg::new(key.path)
         .long(key.flag)
         .visible_aliases(key.alias)
         .value_name(key.placeholder)
         .action(action)
+        .num_args(if is_switch { 0..=1 } else { 1..=1 })
+        .require_equals(is_switch)
+        .default_missing_value("true")
         .help(format!("{}{default}", key.help))
         .long_help(format!("{}\n[env: {}]{default}", key.help, key.variable()))
         .hide_short_help(!key.common)

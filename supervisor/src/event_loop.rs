@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use lifecycle::signal::{CHLD, HUP};
+use lifecycle::signal::{CHLD, HUP, TSTP, TTIN, TTOU};
 use lifecycle::{Command, Event, Instance, Moment};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
@@ -71,6 +71,7 @@ impl EventLoop {
                         Woken::By(event) => event,
                         Woken::ByDeath => {
                             at_hand.extend(self.reap());
+                            self.executor.look_for_stopped_worker();
                             continue;
                         }
                         Woken::ToReload => {
@@ -101,6 +102,10 @@ impl EventLoop {
                 at_hand.extend(self.executor.run(command));
             }
             self.publish(&instance);
+            // The worker has been told by now.
+            if let Event::Signalled(TSTP | TTIN | TTOU) = event {
+                self.executor.suspend();
+            }
         }
     }
 
@@ -115,7 +120,7 @@ impl EventLoop {
             biased;
             signal = self.signals.next() => match signal {
                 Ok(CHLD) => Woken::ByDeath,
-                Ok(HUP) => Woken::ToReload,
+                Ok(HUP) if !self.configuration.config.policy.signals.proxy => Woken::ToReload,
                 Ok(signal) => Woken::By(Event::Signalled(signal)),
                 Err(error) => {
                     tracing::error!(%error, "signals cannot be read any more: stopping");

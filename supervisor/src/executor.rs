@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use lifecycle::signal::{CONT, TSTP, TTIN, TTOU};
 use lifecycle::{AgentMode, Command, Devices, EntryChange, Event, Failure, Generation, Role, SpawnFailure};
 use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
@@ -13,7 +14,8 @@ use crate::consul::catalog::{self, Asked, Entry};
 use crate::consul::entry_watch;
 use crate::consul::readiness::{self, Identity};
 use crate::metrics::Metrics;
-use crate::os::children::{Children, Pipes, Program, Reaped};
+use crate::os::children::{Children, Pipes, Program, Reaped, Scope};
+use crate::os::terminal;
 use crate::output::Output;
 use crate::probe::{self, http::Prober};
 
@@ -26,6 +28,7 @@ pub struct Executor {
     children: Children,
     output: Output,
     worker: Program,
+    signal_scope: Scope,
     consul: Option<Consul>,
     events: mpsc::Sender<Event>,
     agent_watch: Watch,
@@ -69,6 +72,7 @@ impl Executor {
             children,
             output,
             worker: config.worker.clone(),
+            signal_scope: config.signal_scope,
             consul,
             events,
             agent_watch: Watch::default(),
@@ -86,8 +90,11 @@ impl Executor {
                     Err(failure) => Event::SpawnFailed { role, failure },
                 })
             }
-            Command::Signal { pid, signal, .. } => {
-                self.children.signal_group(pid, signal);
+            Command::Signal { role, pid, signal } => {
+                // KILL is never handed on: it is the last word to all of a group.
+                let narrowly = role == Role::Worker && signal != lifecycle::signal::KILL;
+                let scope = if narrowly { self.signal_scope } else { Scope::Group };
+                self.children.signal(pid, signal, scope);
                 None
             }
             Command::Watch { role, generation } => {
@@ -120,6 +127,7 @@ impl Executor {
     /// Works with another configuration from now on: the next spawns, the probe of the worker, and what the entry is.
     pub fn reconfigure(&mut self, config: &Config) -> EntryChange {
         self.worker = config.worker.clone();
+        self.signal_scope = config.signal_scope;
         let (Some(consul), Some(catalog)) = (&mut self.consul, &config.catalog) else {
             return EntryChange::Same;
         };
@@ -136,6 +144,27 @@ impl Executor {
             }
         }
         change
+    }
+
+    /// Looks whether the worker was stopped, and does about it what a shell does about a job: one that wants the terminal gets it, and when
+    /// the terminal's user suspends it, so are we, until somebody continues us.
+    pub fn look_for_stopped_worker(&self) {
+        let Some((worker, signal)) = self.children.stopped_worker() else { return };
+        let wants_terminal = matches!(signal, TTIN | TTOU);
+        if wants_terminal && terminal::give_to(worker) {
+            self.children.signal(worker, CONT, Scope::Group);
+        } else if wants_terminal || (signal == TSTP && terminal::is_held_by(worker)) {
+            self.suspend();
+        }
+    }
+
+    /// Stops this process. Whoever continues it does so by SIGCONT, which is handed on like any signal.
+    pub fn suspend(&self) {
+        let holder = self.children.worker().filter(|worker| terminal::is_held_by(*worker));
+        terminal::suspend();
+        if let Some(worker) = holder {
+            terminal::give_to(worker);
+        }
     }
 
     /// Reaps whatever has died.

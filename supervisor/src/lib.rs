@@ -74,6 +74,11 @@ async fn supervise(invocation: Invocation, loaded: Loaded) -> Result<u8, String>
         // Somebody may have chosen one already: that will do.
         let _chosen_already = rustls::crypto::ring::default_provider().install_default();
     }
+    if let Some(signal) = config.parent_death_signal {
+        os::signals::on_parents_death(signal).map_err(|error| {
+            format!("the kernel takes no signal for the parent's death (signals.parent-death): {error}")
+        })?;
+    }
     for warning in configuration.started().warnings() {
         tracing::warn!("{warning}");
     }

@@ -1,13 +1,19 @@
 //! What can be known before anything is started: so that a mistake gives one clear message and no half-started children.
 
-use std::io::ErrorKind;
+use std::ffi::OsStr;
+use std::io::{ErrorKind, Read};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
 
 use lifecycle::AgentMode;
 
 use crate::config::{Api, Catalog, Config};
 use crate::os::children::Program;
+
+/// The kernel reads no further (execve(2)).
+const INTERPRETER_LINE_MAX: u64 = 255;
 
 /// Why nothing was started.
 #[derive(Debug, thiserror::Error)]
@@ -15,6 +21,16 @@ pub enum Refusal {
     /// The worker's program is not there.
     #[error("worker {0}: not found; give its path, or install it on PATH")]
     WorkerNotFound(String),
+    /// The worker is a script, and what it is written for is not there.
+    #[error(
+        "worker {script}: its first line wants {interpreter}, which is not there; install it, or mend that line (a line end of Windows counts as part of the name)"
+    )]
+    NoInterpreter {
+        /// The worker.
+        script: String,
+        /// What its first line names.
+        interpreter: String,
+    },
     /// The worker's program may not be executed.
     #[error(
         "worker {0}: may not be executed; check its mode (chmod +x) and that the file system is not mounted noexec"
@@ -29,7 +45,7 @@ impl Refusal {
     /// The exit status: 127 and 126 as shells have them, 2 for everything that the configuration can cure.
     pub fn exit_status(&self) -> u8 {
         match self {
-            Self::WorkerNotFound(_) => 127,
+            Self::WorkerNotFound(_) | Self::NoInterpreter { .. } => 127,
             Self::WorkerNotExecutable(_) => 126,
             Self::PortsInUse(_) => 2,
         }
@@ -54,11 +70,27 @@ pub fn check(config: &Config) -> Result<(), Refusal> {
 pub fn worker(program: &Program) -> Result<(), Refusal> {
     let name = program.path.display().to_string();
     match program.path.metadata() {
-        Ok(file) if file.is_file() && file.permissions().mode() & 0o111 != 0 => Ok(()),
+        Ok(file) if file.is_file() && file.permissions().mode() & 0o111 != 0 => {
+            match interpreter(&program.path).filter(|interpreter| !interpreter.exists()) {
+                Some(missing) => {
+                    Err(Refusal::NoInterpreter { script: name, interpreter: format!("{missing:?}") })
+                }
+                None => Ok(()),
+            }
+        }
         Ok(_) => Err(Refusal::WorkerNotExecutable(name)),
         Err(error) if error.kind() == ErrorKind::PermissionDenied => Err(Refusal::WorkerNotExecutable(name)),
         Err(_) => Err(Refusal::WorkerNotFound(name)),
     }
+}
+
+/// What a script's first line names (execve(2), "Interpreter scripts"); the kernel says of a missing one only that there is no such file.
+fn interpreter(script: &Path) -> Option<PathBuf> {
+    let mut head = Vec::new();
+    std::fs::File::open(script).ok()?.take(INTERPRETER_LINE_MAX).read_to_end(&mut head).ok()?;
+    let line = head.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?.trim_ascii_start();
+    let name = line.split(|byte| matches!(byte, b' ' | b'\t')).next()?;
+    (!name.is_empty()).then(|| PathBuf::from(OsStr::from_bytes(name)))
 }
 
 /// A port that another process serves already would answer in our children's stead.

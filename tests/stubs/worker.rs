@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! stub-worker [--port N] [--status FILE] [--ignore-term] [--exit-on-term N] [--exit N]
-//!             [--orphan FILE] [--report FILE] [--signals FILE]
+//!             [--orphan FILE] [--report FILE] [--signals FILE] [--all-signals FILE]
 //! ```
 
 use std::fs::OpenOptions;
@@ -24,6 +24,7 @@ struct Flags {
     orphan: Option<String>,
     report: Option<String>,
     signals: Option<String>,
+    all_signals: Option<String>,
 }
 
 fn main() -> std::io::Result<()> {
@@ -36,6 +37,9 @@ fn main() -> std::io::Result<()> {
     }
     if let Some(status) = flags.exit {
         exit(status);
+    }
+    if let Some(file) = &flags.all_signals {
+        return write_down_all_signals(file);
     }
     let mut signals = Signals::new([1, 2, 10, 12, 15, 28, 34])?;
     if let Some(port) = flags.port {
@@ -74,6 +78,7 @@ fn parse() -> Flags {
             "--orphan" => flags.orphan = Some(value),
             "--report" => flags.report = Some(value),
             "--signals" => flags.signals = Some(value),
+            "--all-signals" => flags.all_signals = Some(value),
             _ => exit(64),
         }
     }
@@ -101,6 +106,20 @@ fn report(file: &str) -> std::io::Result<()> {
 fn orphan(file: &str) -> std::io::Result<()> {
     let script = format!("setsid sleep 1000 & echo $! > {file}.new && mv {file}.new {file}");
     Command::new("sh").args(["-c", &script]).process_group(0).status().map(drop)
+}
+
+/// Writes down every signal that can be caught, in the order in which they come, and ends by none of them.
+fn write_down_all_signals(file: &str) -> std::io::Result<()> {
+    // SAFETY: the set lives on this stack and is filled before it is read; this program has one thread at this point.
+    unsafe {
+        let mut all: libc::sigset_t = std::mem::zeroed();
+        libc::sigfillset(&raw mut all);
+        libc::sigprocmask(libc::SIG_BLOCK, &raw const all, std::ptr::null_mut());
+        append(file, "ready")?;
+        loop {
+            append(file, &libc::sigwaitinfo(&raw const all, std::ptr::null_mut()).to_string())?;
+        }
+    }
 }
 
 fn append(file: &str, line: &str) -> std::io::Result<()> {

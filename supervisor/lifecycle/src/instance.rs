@@ -94,15 +94,7 @@ impl Instance {
                 self.started = true;
                 self.gpus.begin(now, self.policy.gpu.as_ref());
             }
-            Event::Signalled(number) => match signal::meaning(number) {
-                Meaning::Stop => self.stop(now, StopReason::Signal(number)),
-                Meaning::Forward => commands.extend(self.worker.pid().map(|pid| Command::Signal {
-                    role: Role::Worker,
-                    pid,
-                    signal: number,
-                })),
-                Meaning::Ignore => {}
-            },
+            Event::Signalled(number) => self.signalled(now, number, commands),
             Event::StopRequested => self.stop(now, StopReason::Requested),
             Event::DrainRequested => self.drained = self.policy.agent != AgentMode::None,
             Event::ResumeRequested => self.drained = false,
@@ -165,6 +157,21 @@ impl Instance {
             Event::DeadlineReached => {}
         }
         self.gpus.look(now);
+    }
+
+    fn signalled(&mut self, now: Moment, number: u8, commands: &mut Vec<Command>) {
+        match (self.policy.signals.meaning(number), self.worker.pid()) {
+            (Meaning::Stop, _) => self.stop(now, StopReason::Signal(number)),
+            (Meaning::Forward, Some(pid)) => {
+                let signal = self.policy.signals.for_worker(number);
+                commands.extend(signal.map(|signal| Command::Signal { role: Role::Worker, pid, signal }));
+            }
+            // Somebody who wants it to end must not have to wait for a worker that could be told.
+            (Meaning::Forward, None) if matches!(number, signal::TERM | signal::INT) => {
+                self.stop(now, StopReason::Signal(number));
+            }
+            (Meaning::Forward, None) | (Meaning::Ignore, _) => {}
+        }
     }
 
     /// The agent that can be asked something, by generation: ours while it runs and was not told to end, somebody else's always.
@@ -274,8 +281,11 @@ impl Instance {
             Role::Worker => {
                 self.health = Health::default();
                 self.worker_ended_on_request = matches!(self.worker.state(), Process::Stopping { .. })
-                    && exit == Exit::Signal(signal::TERM);
+                    && self.policy.signals.for_worker(signal::TERM).map(Exit::Signal) == Some(exit);
                 let mut policy = self.policy.worker_restart.clone();
+                if policy.when == RestartWhen::OnFailure && self.policy.exit_ok.contains(&exit.code()) {
+                    policy.when = RestartWhen::Never;
+                }
                 match self.replacement.take().map(|replacement| replacement.why) {
                     Some(Why::Requested) => self.worker.replace(),
                     // However it takes leave, its run was a failure.
@@ -391,9 +401,9 @@ impl Instance {
                     let term = self.worker.terminate(kill_at, Moment::MAX);
                     // Never given up: its successor needs the port and the GPU's memory that it holds.
                     let kill = self.worker.kill_if_due(now, Moment::MAX);
-                    for (pid, signal) in [(term, signal::TERM), (kill, signal::KILL)] {
-                        commands.extend(pid.map(|pid| Command::Signal { role: Role::Worker, pid, signal }));
-                    }
+                    let signals =
+                        [(term, self.policy.signals.for_worker(signal::TERM)), (kill, Some(signal::KILL))];
+                    commands.extend(to_send(Role::Worker, signals));
                     None
                 }
             };
@@ -439,15 +449,20 @@ impl Instance {
                 Stage::StoppingWorker => {
                     let kill_at =
                         if asked >= 3 { now } else { began.saturating_add(budget.until_worker_killed()) };
-                    end(Role::Worker, &mut self.worker, now, (kill_at, budget.reap), asked >= 3, commands);
+                    let term = self.policy.signals.for_worker(signal::TERM);
+                    let ladder = Ladder { gently: asked < 3, term, kill_at, reap: budget.reap };
+                    ladder.end(Role::Worker, &mut self.worker, now, commands);
                     if asked >= 3 {
-                        end(Role::Agent, &mut self.agent, now, (now, budget.reap), true, commands);
+                        let ladder = Ladder { gently: false, term: None, kill_at: now, reap: budget.reap };
+                        ladder.end(Role::Agent, &mut self.agent, now, commands);
                     }
                     self.worker.has_ended().then_some(Stage::StoppingAgent)
                 }
                 Stage::StoppingAgent => {
                     let kill_at = began.saturating_add(budget.until_worker_reaped() + budget.agent_leave);
-                    end(Role::Agent, &mut self.agent, now, (kill_at, budget.reap), asked >= 3, commands);
+                    let term = Some(signal::TERM);
+                    let ladder = Ladder { gently: asked < 3, term, kill_at, reap: budget.reap };
+                    ladder.end(Role::Agent, &mut self.agent, now, commands);
                     self.agent.has_ended().then_some(Stage::Stopped)
                 }
                 Stage::Stopped => None,
@@ -616,10 +631,17 @@ impl Instance {
         match stop.why {
             StopReason::AgentExhausted(_) | StopReason::StartTimeout => UNAVAILABLE,
             StopReason::WorkerExhausted(exit) => exit.code().max(1),
-            StopReason::WorkerFinished(exit) => exit.code(),
+            StopReason::WorkerFinished(exit) => self.worker_code(exit),
             StopReason::Signal(_) | StopReason::Requested if self.worker_ended_on_request => 0,
-            StopReason::Signal(_) | StopReason::Requested => self.worker.last_exit().map_or(0, Exit::code),
+            StopReason::Signal(_) | StopReason::Requested => {
+                self.worker.last_exit().map_or(0, |exit| self.worker_code(exit))
+            }
         }
+    }
+
+    /// The worker's status as others are to see it.
+    fn worker_code(&self, exit: Exit) -> u8 {
+        Some(exit.code()).filter(|code| !self.policy.exit_ok.contains(code)).unwrap_or(0)
     }
 
     /// When [`Instance::step`] wants to be called again without any event; always in the future.
@@ -778,23 +800,33 @@ impl Instance {
     }
 }
 
-/// Moves a process towards its end: TERM once, KILL when the grace is over or `at_once`, left behind after that.
-fn end(
-    role: Role,
-    process: &mut Supervised,
-    now: Moment,
-    (kill_at, reap): (Moment, std::time::Duration),
-    at_once: bool,
-    commands: &mut Vec<Command>,
-) {
-    let give_up_at = kill_at.max(now).saturating_add(reap);
-    process.hurry(kill_at, give_up_at);
-    let term = if at_once { None } else { process.terminate(kill_at, give_up_at) };
-    let kill = if at_once { process.kill(give_up_at) } else { process.kill_if_due(now, give_up_at) };
-    for (pid, signal) in [(term, signal::TERM), (kill, signal::KILL)] {
-        commands.extend(pid.map(|pid| Command::Signal { role, pid, signal }));
+/// How a process is ended: TERM, time, KILL, and time for the kernel.
+struct Ladder {
+    /// Whether it is told first; otherwise KILL is the first word.
+    gently: bool,
+    /// How it is told; `None`: it is not.
+    term: Option<u8>,
+    kill_at: Moment,
+    reap: std::time::Duration,
+}
+
+impl Ladder {
+    /// Goes as far as the moment allows, from wherever the process is.
+    fn end(&self, role: Role, process: &mut Supervised, now: Moment, commands: &mut Vec<Command>) {
+        let give_up_at = self.kill_at.max(now).saturating_add(self.reap);
+        process.hurry(self.kill_at, give_up_at);
+        let term = if self.gently { process.terminate(self.kill_at, give_up_at) } else { None };
+        let kill = if self.gently { process.kill_if_due(now, give_up_at) } else { process.kill(give_up_at) };
+        commands.extend(to_send(role, [(term, self.term), (kill, Some(signal::KILL))]));
+        process.give_up_if_due(now);
     }
-    process.give_up_if_due(now);
+}
+
+/// The signals that have both a recipient and a number.
+fn to_send(role: Role, signals: [(Option<i32>, Option<u8>); 2]) -> impl Iterator<Item = Command> {
+    signals
+        .into_iter()
+        .filter_map(move |(pid, signal)| Some(Command::Signal { role, pid: pid?, signal: signal? }))
 }
 
 #[cfg(test)]

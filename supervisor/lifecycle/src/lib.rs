@@ -48,6 +48,7 @@ pub use health::{Level, Report};
 pub use instance::Instance;
 pub use phase::Phase;
 pub use policy::{AgentMode, Policy, RestartPolicy, RestartWhen, StopBudget};
+pub use signal::SignalPolicy;
 
 /// A point in time: how long after the supervisor's start.
 pub type Moment = std::time::Duration;

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use crate::backoff::Backoff;
 use crate::gpu::GpuPolicy;
+use crate::signal::SignalPolicy;
 
 /// Timings and limits of one instance.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -42,6 +43,10 @@ pub struct Policy {
     pub start_timeout: Option<Duration>,
     /// The parts of the stop timeout.
     pub stop: StopBudget,
+    /// How signals are handed on.
+    pub signals: SignalPolicy,
+    /// Exit statuses of the worker (128+n for signal n) that are as good as 0.
+    pub exit_ok: Vec<u8>,
 }
 
 /// Whose Consul agent there is.

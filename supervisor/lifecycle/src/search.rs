@@ -99,6 +99,8 @@ pub(crate) fn policy(agent: AgentMode, agent_limit: u32, worker_limit: u32, hear
             agent_leave: S,
             reap: S,
         },
+        signals: SignalPolicy::default(),
+        exit_ok: Vec::new(),
     }
 }
 

@@ -47,6 +47,8 @@ pub enum Shape {
     Number(u32, u32),
     /// One of these.
     Choice(&'static [&'static str]),
+    /// `true` or `false`; the flag alone is `true`.
+    Switch,
 }
 
 /// One setting.
@@ -60,7 +62,7 @@ pub struct Key {
     pub alias: Option<&'static str>,
     /// What the value looks like.
     pub kind: Kind,
-    /// The value's name in the help text. `DURATION`, `PORT`, `N`, `PERCENT` and `CELSIUS` say what it must be, too.
+    /// The value's name in the help text. `DURATION`, `BOOL`, `PORT`, `N`, `PERCENT` and `CELSIUS` say what it must be, too.
     pub placeholder: &'static str,
     /// The value when nothing is said; `None` where that depends.
     pub default: Option<&'static str>,
@@ -178,6 +180,7 @@ impl Key {
         match self.placeholder {
             _ if !self.choices.is_empty() => Shape::Choice(self.choices),
             "DURATION" => Shape::Duration,
+            "BOOL" => Shape::Switch,
             "PORT" => Shape::Number(1, u32::from(u16::MAX)),
             "N" | "PERCENT" | "CELSIUS" => Shape::Number(self.range.0, self.range.1),
             _ => Shape::Text,

@@ -75,6 +75,14 @@ pub const KEYS: &[Key] = &[
     one("worker.liveness", "worker-liveness", "PATH", Some("off"), "What is asked to learn whether the worker is alive, such as /livez; off: nothing. It begins once the worker was ready").applies(Now),
     one("worker.liveness-threshold", "worker-liveness-threshold", "N", Some("3"), "Liveness probes in a row that must fail (no answer, or 5xx) until the worker is restarted").applies(Now).range(1, 100),
 
+    one("worker.user", "worker-user", "USER[:GROUP]", None, "Run the worker as this user, by name or number; the supervisor must be root then").applies(WorkerRestart),
+    list("worker.exit-ok", "exit-ok", "N", "This exit status of the worker is as good as 0 (143: ended by SIGTERM); may be given several times").applies(Now).range(0, 255),
+
+    one("signals.proxy", "proxy-signals", "BOOL", Some("false"), "With --agent none: hand on every signal, TERM and HUP included, and end when the worker does").applies(Now),
+    one("signals.scope", "signal-scope", "SCOPE", Some("group"), "Whom a signal reaches: the worker's process group, or the child alone").applies(Now).choices(&["group", "child"]),
+    list("signals.rewrite", "rewrite-signal", "FROM:TO", "The worker gets the signal TO where it would get FROM, by name or number, TERM at a stop included; TO 0: nothing; may be given several times").applies(Now),
+    one("signals.parent-death", "parent-death-signal", "SIGNAL", None, "What the supervisor gets when its own parent dies; it acts on it as on any signal"),
+
     one("gpu.mode", "gpu", "MODE", Some("auto"), "auto: watch the visible GPUs through NVML, if there are any; off: do not look").choices(&["auto", "off"]),
     one("gpu.interval", "gpu-interval", "DURATION", Some("5s"), "How often the GPUs are looked at; Xid errors are heard at once"),
     one("gpu.stale-after", "gpu-stale-after", "DURATION", Some("15s"), "NVML has been silent for so long: critical").applies(Now),

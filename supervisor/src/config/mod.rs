@@ -20,6 +20,7 @@ pub mod reload;
 pub mod schema;
 mod settings;
 pub mod shown;
+mod signals;
 mod sources;
 mod values;
 mod version;

@@ -5,6 +5,7 @@ use std::time::Duration;
 use lifecycle::backoff::Backoff;
 use lifecycle::{AgentMode, Policy, RestartPolicy, RestartWhen, StopBudget};
 
+use super::signals;
 use super::values::Values;
 
 /// To tell the catalog that the instance is critical: an update takes 4 ms, so this is a limit for bad days.
@@ -68,6 +69,8 @@ pub(super) fn policy(values: &mut Values<'_>, mode: AgentMode) -> Policy {
         gpu: None,
         start_timeout: values.optional_duration("start-timeout", "never"),
         stop: stop_budget(values, mode),
+        signals: signals::policy(values, mode),
+        exit_ok: signals::exit_ok(values),
     }
 }
 

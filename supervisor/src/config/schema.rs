@@ -55,6 +55,7 @@ fn of_word(key: &Key) -> Value {
     let besides = key.word.map(|word| format!("|{word}")).unwrap_or_default();
     match key.shape() {
         Shape::Text => json!({ "type": ["string", "number", "boolean"] }),
+        Shape::Switch => json!({ "enum": [true, false, "true", "false"] }),
         Shape::Choice(words) => json!({ "type": "string", "enum": words }),
         Shape::Duration => {
             json!({ "type": "string", "pattern": format!("^(([0-9]+ ?({UNITS}) ?)+{besides})$") })
@@ -72,6 +73,7 @@ fn of_word(key: &Key) -> Value {
 fn typed(key: &Key, default: &str) -> Value {
     let word = |word: &str| match (key.shape(), word.parse::<u32>()) {
         (Shape::Number(..), Ok(number)) => json!(number),
+        (Shape::Switch, _) => json!(word == "true"),
         _ => json!(word),
     };
     match key.kind {

@@ -17,7 +17,8 @@ use super::problem::Problem;
 use super::sources::{Place, Sources};
 use super::values::Values;
 use super::worker::worker;
-use crate::os::children::Program;
+use super::signals;
+use crate::os::children::{Program, Scope};
 
 /// Everything that `supervisor run` needs to know, checked.
 #[derive(Clone, Debug)]
@@ -28,6 +29,10 @@ pub struct Config {
     pub stop_timeout: Duration,
     /// What to run.
     pub worker: Program,
+    /// Whom the signals to the worker reach.
+    pub signal_scope: Scope,
+    /// What this process gets when its parent dies, if anything.
+    pub parent_death_signal: Option<u8>,
     /// The agent and the entry; `None` for a plain init.
     pub catalog: Option<Catalog>,
     /// The GPUs to watch; `None` where nobody looks: as a plain init, or because that is off.
@@ -226,7 +231,9 @@ impl Config {
         let config = Self {
             policy: Policy { gpu: gpu_policy, ..policy(&mut values, mode) },
             stop_timeout: values.duration("stop-timeout"),
-            worker: worker(&mut values, command, by_ipv6),
+            worker: worker(&mut values, command, mode, by_ipv6),
+            signal_scope: signals::scope(&mut values),
+            parent_death_signal: signals::parent_death(&mut values),
             catalog,
             gpu,
             control_socket: control_socket(&mut values),

@@ -122,6 +122,12 @@ impl<'a> Values<'a> {
         })
     }
 
+    /// Whether something is on.
+    pub(super) fn switch(&mut self, path: &str) -> bool {
+        debug_assert!(Self::is_in_table(path, Shape::Switch, None), "{path} is a BOOL");
+        self.parse(path, "true or false", str::parse)
+    }
+
     /// A port; never 0.
     pub(super) fn port(&mut self, path: &str) -> u16 {
         u16::try_from(self.number(path, 1, u32::from(u16::MAX))).unwrap_or_default()

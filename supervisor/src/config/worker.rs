@@ -1,15 +1,23 @@
 //! What the worker is: the words after `--`, a configured command, or model-runtime.
 
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::path::PathBuf;
+
+use lifecycle::AgentMode;
 
 use super::problem::Problem;
 use super::sources::Place;
 use super::values::Values;
 use crate::os::children::Program;
+use crate::os::user::User;
 
 /// `by_ipv6` says whether others reach this instance at an IPv6 address.
-pub(super) fn worker(values: &mut Values<'_>, command: Vec<OsString>, by_ipv6: bool) -> Program {
+pub(super) fn worker(
+    values: &mut Values<'_>,
+    command: Vec<OsString>,
+    mode: AgentMode,
+    by_ipv6: bool,
+) -> Program {
     let configured = values.list("worker.command");
     let model = values.path("worker.model");
     let (mut words, place) = if !command.is_empty() {
@@ -39,13 +47,36 @@ pub(super) fn worker(values: &mut Values<'_>, command: Vec<OsString>, by_ipv6: b
         (vec![OsString::new()], Place::Default)
     };
     let name = words.remove(0);
-    let path = match which::which(&name) {
+    let path = match find(&name) {
         Ok(path) => path,
         Err(_) if place == Place::Default => PathBuf::new(),
         // Whether it is missing or may not be executed decides the exit status, so spawning it says which.
         Err(_) => PathBuf::from(&name),
     };
-    Program { path, arguments: words, hidden_variables: secrets(), variables: Vec::new(), stdin: true }
+    let user = values.text("worker.user").and_then(|text| match User::find(&text) {
+        Ok(user) => Some(user),
+        Err(expected) => {
+            values.wrong("worker.user", &expected);
+            None
+        }
+    });
+    Program {
+        path,
+        arguments: words,
+        hidden_variables: secrets(),
+        variables: user.iter().flat_map(|user| user.variables.clone()).collect(),
+        stdin: true,
+        foreground: mode == AgentMode::None,
+        user,
+    }
+}
+
+/// Where there is no PATH, where programs are by custom: what Docker sets, and close to what a shell assumes.
+const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+fn find(name: &OsStr) -> Result<PathBuf, which::Error> {
+    let path = std::env::var_os("PATH").unwrap_or_else(|| USUAL_PATH.into());
+    which::which_in(name, Some(path), std::env::current_dir().unwrap_or_default())
 }
 
 /// The variables that hold secrets for us and are none of the children's business.

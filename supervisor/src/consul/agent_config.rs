@@ -37,6 +37,8 @@ pub fn prepare(agent: &Agent, forgotten: &[String]) -> io::Result<Program> {
         hidden_variables: vec!["CONSUL_HTTP_TOKEN".into(), "CONSUL_HTTP_TOKEN_FILE".into()],
         variables: Vec::new(),
         stdin: false,
+        foreground: false,
+        user: None,
     })
 }
 

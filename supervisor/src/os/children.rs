@@ -17,6 +17,9 @@ use nix::sys::prctl;
 use nix::sys::signal::SigSet;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 
+use super::terminal;
+use super::user::User;
+
 /// What to start.
 #[derive(Clone, Debug)]
 pub struct Program {
@@ -30,6 +33,20 @@ pub struct Program {
     pub variables: Vec<(OsString, OsString)>,
     /// Whether it may read our standard input; otherwise it gets `/dev/null`.
     pub stdin: bool,
+    /// Whether it gets the terminal that is ours, if there is one, right away. Otherwise it gets it when it wants to read it.
+    pub foreground: bool,
+    /// Whom to run it as, if not as ourselves.
+    pub user: Option<User>,
+}
+
+/// Whom a signal reaches.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Scope {
+    /// The child's whole process group.
+    #[default]
+    Group,
+    /// The child alone.
+    Child,
 }
 
 /// Where a child's output goes, if not where ours goes.
@@ -56,6 +73,8 @@ pub struct Reaped {
 #[derive(Debug, Default)]
 pub struct Children {
     ours: Vec<(i32, Role)>,
+    /// A worker has ended, and what it has left behind is being killed.
+    sweeping: bool,
 }
 
 impl Children {
@@ -93,13 +112,25 @@ impl Children {
         if let Some(Pipes { stdout, stderr }) = pipes {
             command.stdout(stdout).stderr(stderr);
         }
+        // What it has left behind from now on is the new one's.
+        self.sweeping &= role != Role::Worker;
         let parent = std::process::id();
-        // SAFETY: between fork and exec only async-signal-safe functions may run (signal-safety(7)). pthread_sigmask(3), prctl(2),
-        // getppid(2), close_range(2) are; nothing allocates, locks or unwinds.
+        let foreground = program.foreground && terminal::is_ours();
+        let user = program.user.clone();
+        // SAFETY: between fork and exec only async-signal-safe functions may run (signal-safety(7)). tcsetpgrp(3), setgroups(2), setgid(2),
+        // setuid(2), pthread_sigmask(3), prctl(2), getppid(2), close_range(2) are or are plain system calls, in a process with one thread; nothing
+        // allocates, locks or unwinds.
         unsafe {
             command.pre_exec(move || {
                 super::descriptors::close_all_on_exec_in_child();
+                if foreground {
+                    terminal::take_in_child();
+                }
+                if let Some(user) = &user {
+                    user.become_in_child()?;
+                }
                 SigSet::empty().thread_set_mask()?;
+                // After the change of user, which would undo it.
                 prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
                 // The parent may have died before the line above took effect. PID 1's death takes the namespace with it.
                 if parent != 1 && std::os::unix::process::parent_id() != parent {
@@ -123,11 +154,27 @@ impl Children {
         }
     }
 
-    /// Sends a signal to a child's process group. A group that is gone already is no error.
-    pub fn signal_group(&self, leader: i32, signal: u8) {
-        if let (Some(group), Some(signal)) = (Pid::from_raw(leader), to_signal(signal)) {
-            let _gone = rustix::process::kill_process_group(group, signal);
+    /// Sends a signal to a child, or to its process group. One that is gone already is no error.
+    pub fn signal(&self, leader: i32, signal: u8, scope: Scope) {
+        if let (Some(leader), Some(signal)) = (Pid::from_raw(leader), to_signal(signal)) {
+            let _gone = match scope {
+                Scope::Group => rustix::process::kill_process_group(leader, signal),
+                Scope::Child => rustix::process::kill_process(leader, signal),
+            };
         }
+    }
+
+    /// The worker's pid, while there is one.
+    pub fn worker(&self) -> Option<i32> {
+        self.ours.iter().find(|(_, role)| *role == Role::Worker).map(|(pid, _)| *pid)
+    }
+
+    /// The worker and the signal that has stopped it since the last look, if one has.
+    pub fn stopped_worker(&self) -> Option<(i32, u8)> {
+        let worker = self.worker()?;
+        let options = WaitIdOptions::STOPPED | WaitIdOptions::NOHANG;
+        let status = rustix::process::waitid(WaitId::Pid(Pid::from_raw(worker)?), options).ok()??;
+        Some((worker, u8::try_from(status.stopping_signal()?).ok()?))
     }
 
     /// Reaps everything that is dead. One SIGCHLD may stand for many exits, so this goes on until nothing is left.
@@ -140,9 +187,13 @@ impl Children {
         while let Some((pid, exit)) = look_for_dead().ok().flatten() {
             let raw = pid.as_raw_nonzero().get();
             let role = self.ours.iter().find(|(known, _)| *known == raw).map(|(_, role)| *role);
-            if role.is_some() {
+            if let Some(role) = role {
                 let _gone = rustix::process::kill_process_group(pid, Signal::KILL);
                 self.ours.retain(|(known, _)| *known != raw);
+                if role == Role::Worker {
+                    terminal::take_back_from(raw);
+                    self.sweeping = true;
+                }
             }
             if rustix::process::waitid(WaitId::Pid(pid), WaitIdOptions::EXITED | WaitIdOptions::NOHANG)
                 .is_err()
@@ -151,14 +202,29 @@ impl Children {
             }
             reaped.push(Reaped { pid: raw, exit, role });
         }
+        self.sweep();
         reaped
+    }
+
+    /// Kills the orphans that a worker has left behind in sessions of their own: they hold the port and the GPU's memory that the next one
+    /// needs. Their own children become ours when they die, which raises SIGCHLD: so this is called again until nothing is left.
+    fn sweep(&mut self) {
+        if !self.sweeping {
+            return;
+        }
+        let orphans = children_of_this_process().into_iter().filter(|pid| {
+            let pid = pid.as_raw_nonzero().get();
+            !self.ours.iter().any(|(known, _)| *known == pid)
+        });
+        let killed = orphans.map(|pid| rustix::process::kill_process(pid, Signal::KILL)).count();
+        self.sweeping = killed > 0;
     }
 
     /// Kills and reaps all that still lives below this process, within the limit. As PID 1 that is everything in the namespace; otherwise
     /// whatever has this process as its parent, again and again, since killing one generation orphans the next.
     pub fn end_survivors(&mut self, limit: Duration) {
         let deadline = Instant::now() + limit;
-        loop {
+        while look_for_dead().is_ok() {
             if std::process::id() == 1 {
                 let _none_left =
                     nix::sys::signal::kill(nix::unistd::Pid::from_raw(-1), nix::sys::signal::Signal::SIGKILL);
@@ -168,7 +234,7 @@ impl Children {
                 }
             }
             self.reap();
-            if look_for_dead().is_err() || Instant::now() >= deadline {
+            if Instant::now() >= deadline {
                 return;
             }
             // The killed take a moment to die; a blocking wait could take for ever where one is stuck in the kernel.
@@ -200,6 +266,20 @@ fn look_for_dead() -> io::Result<Option<(Pid, Exit)>> {
 
 /// The pids whose parent is this process, by `/proc`; none where that is not mounted.
 fn children_of_this_process() -> Vec<Pid> {
+    listed_children().unwrap_or_else(all_with_this_parent)
+}
+
+/// The children that each of our threads has by the kernel's own list: proc_tid_children(5), where it was built with that.
+fn listed_children() -> Option<Vec<Pid>> {
+    let mut children = Vec::new();
+    for thread in std::fs::read_dir("/proc/self/task").ok()? {
+        let list = std::fs::read_to_string(thread.ok()?.path().join("children")).ok()?;
+        children.extend(list.split_whitespace().filter_map(|pid| Pid::from_raw(pid.parse().ok()?)));
+    }
+    Some(children)
+}
+
+fn all_with_this_parent() -> Vec<Pid> {
     let own = std::process::id().to_string();
     let Ok(entries) = std::fs::read_dir("/proc") else { return Vec::new() };
     entries

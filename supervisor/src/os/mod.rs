@@ -6,3 +6,5 @@
 pub mod children;
 pub mod descriptors;
 pub mod signals;
+pub mod terminal;
+pub mod user;

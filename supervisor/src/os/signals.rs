@@ -32,6 +32,17 @@ pub fn unblock_all() -> io::Result<()> {
     Ok(SigSet::all().thread_unblock()?)
 }
 
+/// Has this process get a signal when its parent dies (PR_SET_PDEATHSIG(2const)). As PID 1 it has no parent to wait for.
+///
+/// # Errors
+/// EINVAL: there is no such signal.
+pub fn on_parents_death(signal: u8) -> io::Result<()> {
+    // By number, since real-time signals have no name there.
+    // SAFETY: prctl(2) with PR_SET_PDEATHSIG takes an integer and keeps nothing.
+    let result = unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::c_ulong::from(signal)) };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
 /// All signals sent to this process, in the order the kernel hands them over.
 #[derive(Debug)]
 pub struct Signals {
