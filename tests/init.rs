@@ -8,18 +8,6 @@ fn lines(path: &std::path::Path) -> Vec<String> {
     std::fs::read_to_string(path).unwrap_or_default().lines().map(str::to_owned).collect()
 }
 
-/// The supervisor's options and its worker, as words of a shell.
-fn quoted(setup: &Setup) -> String {
-    let words: Vec<&str> = setup
-        .options
-        .iter()
-        .map(String::as_str)
-        .chain(["--"])
-        .chain(setup.worker.iter().map(String::as_str))
-        .collect();
-    words.iter().map(|word| format!("'{word}'")).collect::<Vec<_>>().join(" ")
-}
-
 #[test]
 fn the_exit_status_is_the_workers() {
     for (script, status) in
@@ -106,7 +94,7 @@ fn children_start_with_clean_signals_no_foreign_descriptors_and_no_secrets() {
     ]);
     let dir = setup.dir.path().display();
     // Descriptor 7 is left open by whoever starts the supervisor; a HUP that nohup has ignored stays ignored.
-    let script = format!("exec 7</dev/null; trap '' HUP; exec {SUPERVISOR} run {}", quoted(&setup));
+    let script = format!("exec 7</dev/null; trap '' HUP; exec {SUPERVISOR} run {}", setup.quoted());
     let mut command = std::process::Command::new("sh");
     command.args(["-c", &script]).envs(setup.variables.iter().map(|(name, value)| (name, value)));
     let output = command.output().expect("supervisor");
@@ -178,7 +166,7 @@ fn a_blocked_or_closed_output_does_not_stop_the_supervisor() {
     for redirection in [">&- 2>&-", "> /dev/full 2>&1", "2>&1 | sleep 0"] {
         let script = format!(
             "{{ {SUPERVISOR} run {}; echo $? > {}/status; }} {redirection}",
-            quoted(&setup),
+            setup.quoted(),
             setup.dir.path().display()
         );
         std::process::Command::new("sh").args(["-c", &script]).status().expect("a shell");

@@ -71,6 +71,11 @@ pub fn alive(pid: i32) -> bool {
         .unwrap_or(false)
 }
 
+/// Writes to where nextest shows it when the test fails.
+pub fn show(text: &str) {
+    println!("{text}");
+}
+
 pub fn signal(pid: i32, number: i32) {
     // SAFETY: kill(2) takes two integers.
     assert_eq!(unsafe { libc::kill(pid, number) }, 0, "signal {number} to {pid}");
@@ -261,6 +266,19 @@ impl Setup {
             None => self.options.extend([flag, value.to_owned()]),
         }
         self
+    }
+
+    /// Sets an option that takes no value.
+    pub fn switch(mut self, flag: &str) -> Self {
+        self.options.push(format!("--{flag}"));
+        self
+    }
+
+    /// The options and the worker, as words of a shell.
+    pub fn quoted(&self) -> String {
+        let separator = "--".to_owned();
+        let words = self.options.iter().chain([&separator]).chain(&self.worker);
+        words.map(|word| format!("'{word}'")).collect::<Vec<_>>().join(" ")
     }
 
     pub fn variable(mut self, name: &str, value: &str) -> Self {

@@ -14,10 +14,10 @@ use super::gpu::{Gpu, gpu};
 use super::policy::policy;
 use super::ports;
 use super::problem::Problem;
+use super::signals;
 use super::sources::{Place, Sources};
 use super::values::Values;
 use super::worker::worker;
-use super::signals;
 use crate::os::children::{Program, Scope};
 
 /// Everything that `supervisor run` needs to know, checked.

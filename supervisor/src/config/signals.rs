@@ -52,7 +52,8 @@ pub(super) fn exit_ok(values: &mut Values<'_>) -> Vec<u8> {
 }
 
 fn rewrite(word: &str) -> Result<(u8, u8), &'static str> {
-    let expected = "FROM:TO, each a signal's name or number, such as TERM:QUIT or 15:3, and 0 as TO to drop it";
+    let expected =
+        "FROM:TO, each a signal's name or number, such as TERM:QUIT or 15:3, and 0 as TO to drop it";
     let (from, to) = word.split_once(':').ok_or(expected)?;
     let from = number(from).ok_or(expected)?;
     if matches!(from, KILL | STOP | signal::CHLD) {

@@ -84,6 +84,7 @@ fn gid_of(group: &str) -> Result<libc::gid_t, String> {
     if let Ok(gid) = group.parse() {
         return Ok(gid);
     }
-    let found = Group::from_name(group).map_err(|error| format!("a group that can be looked up ({error})"))?;
+    let found =
+        Group::from_name(group).map_err(|error| format!("a group that can be looked up ({error})"))?;
     found.map(|group| group.gid.as_raw()).ok_or_else(|| "a group of this system, or a number".to_owned())
 }
