@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use lifecycle::signal::{CHLD, HUP, TSTP, TTIN, TTOU};
-use lifecycle::{Command, Event, Instance, Moment};
+use lifecycle::{Command, Event, Instance, Moment, Role};
 use tokio::sync::{mpsc, oneshot, watch};
 use tokio::time::{Instant, sleep_until};
 
@@ -13,6 +13,7 @@ use crate::executor::Executor;
 use crate::journal::{self, Journal};
 use crate::logging;
 use crate::metrics::Metrics;
+use crate::os::memory;
 use crate::os::signals::Signals;
 use crate::reload::{Reading, Reply};
 use crate::status::{Clock, Status};
@@ -102,9 +103,11 @@ impl EventLoop {
                 at_hand.extend(self.executor.run(command));
             }
             self.publish(&instance);
-            // The worker has been told by now.
-            if let Event::Signalled(TSTP | TTIN | TTOU) = event {
-                self.executor.suspend();
+            match event {
+                // The worker has been told by now.
+                Event::Signalled(TSTP | TTIN | TTOU) => self.executor.suspend(),
+                Event::Spawned { role: Role::Worker, .. } => memory::forget_start_up(),
+                _ => {}
             }
         }
     }

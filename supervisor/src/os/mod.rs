@@ -5,6 +5,7 @@
 
 pub mod children;
 pub mod descriptors;
+pub mod memory;
 pub mod signals;
 pub mod terminal;
 pub mod user;
