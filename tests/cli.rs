@@ -297,7 +297,8 @@ fn the_short_help_is_short_and_the_long_one_has_everything() {
     assert!(short.lines().count() <= 80, "{}", short.lines().count());
     let long = stdout(&run(&["run", "--help"]));
     for key in supervisor::config::keys::KEYS {
-        assert!(long.contains(&format!("--{} <", key.flag)), "{}", key.flag);
+        let forms = [format!("--{} <", key.flag), format!("--{}[=<", key.flag)];
+        assert!(forms.iter().any(|form| long.contains(form)), "{}", key.flag);
         assert!(long.contains(&format!("[env: {}]", key.variable())), "{}", key.flag);
     }
 }

@@ -167,22 +167,27 @@ fn whoever_keeps_the_pipe_open_does_not_hold_up_the_end() {
 }
 
 #[test]
-fn orphans_that_keep_the_pipe_do_not_hold_up_a_restart_and_their_lines_arrive() {
+fn orphans_that_keep_the_pipe_end_with_their_worker_and_their_lines_arrive() {
     let setup = Setup::plain(&[]);
     let dir = setup.dir.path().display().to_string();
-    // The first run leaves an orphan that writes once the second run is there.
+    // The first run leaves an orphan in a session of its own, which has written by the time the run ends.
     let script = format!(
-        "cd {dir}; if [ -e first ]; then touch second; exec sleep 1000; fi; touch first; \
-         setsid sh -c 'touch orphaned; while [ ! -e second ]; do sleep 0.05; done; echo orphan; touch written; exec sleep 1000' & \
-         while [ ! -e orphaned ]; do sleep 0.05; done; echo worker; exit 1"
+        "cd {dir}; if [ -e orphan ]; then exec sleep 1000; fi; \
+         setsid sh -c 'echo orphan; echo $$ > new; mv new orphan; exec sleep 1000' & \
+         while [ ! -e orphan ]; do sleep 0.01; done; echo worker; exit 1"
     );
     let mut setup = setup.option("log-children", "prefixed").option("restart-policy", "always");
     setup.worker = ["sh", "-c", &script].map(str::to_owned).to_vec();
     let mut supervisor = setup.start();
-    wait_for("the orphan's line", || supervisor.log().contains("worker | orphan\n").then_some(()));
+    supervisor.wait_for_status("the second run", |status| status["worker"]["restarts"] == 1);
+    let orphan = std::fs::read_to_string(supervisor.path("orphan")).expect("a pid");
+    let orphan: i32 = orphan.trim().parse().expect("a pid");
+    wait_for("the orphan to die", || (!alive(orphan)).then_some(()));
     supervisor.signal(libc::SIGTERM);
     supervisor.wait();
-    assert!(supervisor.log().contains("worker | worker\n"), "{}", supervisor.log());
+    for line in ["worker | worker\n", "worker | orphan\n"] {
+        assert!(supervisor.log().contains(line), "{}", supervisor.log());
+    }
 }
 
 #[test]

@@ -212,12 +212,14 @@ impl Children {
         if !self.sweeping {
             return;
         }
-        let orphans = children_of_this_process().into_iter().filter(|pid| {
-            let pid = pid.as_raw_nonzero().get();
-            !self.ours.iter().any(|(known, _)| *known == pid)
-        });
-        let killed = orphans.map(|pid| rustix::process::kill_process(pid, Signal::KILL)).count();
-        self.sweeping = killed > 0;
+        self.sweeping = false;
+        for pid in children_of_this_process() {
+            let raw = pid.as_raw_nonzero().get();
+            if !self.ours.iter().any(|(known, _)| *known == raw) {
+                self.sweeping = true;
+                let _gone = rustix::process::kill_process(pid, Signal::KILL);
+            }
+        }
     }
 
     /// Kills and reaps all that still lives below this process, within the limit. As PID 1 that is everything in the namespace; otherwise
