@@ -43,7 +43,7 @@ impl Session {
             let mut buffer = [0; 4096];
             // EIO: the other side is closed (pty(7)).
             while let Ok(read @ 1..) = reader.read(&mut buffer) {
-                let text = String::from_utf8_lossy(&buffer[..read]).into_owned();
+                let text = String::from_utf8_lossy(buffer.get(..read).unwrap_or_default()).into_owned();
                 shown.lock().expect("not poisoned").push_str(&text);
             }
         });
