@@ -13,8 +13,10 @@ use crate::executor::Executor;
 use crate::journal::{self, Journal};
 use crate::logging;
 use crate::metrics::Metrics;
+use crate::os::children::Whose;
 use crate::os::memory;
 use crate::os::signals::Signals;
+use crate::probe::exec::Order;
 use crate::reload::{Reading, Reply};
 use crate::status::{Clock, Status};
 
@@ -31,6 +33,8 @@ pub struct EventLoop {
     pub signals: Signals,
     /// Events from tasks.
     pub inbox: mpsc::Receiver<Event>,
+    /// Commands that ask the worker how it is, to be started.
+    pub orders: mpsc::Receiver<Order>,
     /// What does things.
     pub executor: Executor,
     /// Where the result is published.
@@ -55,6 +59,9 @@ enum Woken {
     /// SIGHUP.
     ToReload,
     ByReading(Reading),
+    ByOrder(Order),
+    /// Nobody waits for a command any more, and it was killed.
+    ByAbandoned,
 }
 
 impl EventLoop {
@@ -79,6 +86,11 @@ impl EventLoop {
                             self.reload();
                             continue;
                         }
+                        Woken::ByOrder(order) => {
+                            self.executor.start_command(order);
+                            continue;
+                        }
+                        Woken::ByAbandoned => continue,
                         Woken::ByReading(reading) => {
                             at_hand.extend(self.adopt(reading));
                             continue;
@@ -132,6 +144,8 @@ impl EventLoop {
             },
             Some(event) = self.inbox.recv() => Woken::By(event),
             Some(reading) = self.read.recv() => Woken::ByReading(reading),
+            Some(order) = self.orders.recv() => Woken::ByOrder(order),
+            () = self.executor.end_abandoned_command() => Woken::ByAbandoned,
             () = deadline_reached => Woken::By(Event::DeadlineReached),
         }
     }
@@ -139,8 +153,12 @@ impl EventLoop {
     fn reap(&mut self) -> Vec<Event> {
         let mut events = Vec::new();
         for dead in self.executor.reap() {
-            match dead.role {
-                Some(role) => events.push(Event::Exited { role, pid: dead.pid, exit: dead.exit }),
+            match dead.whose {
+                Some(Whose::Process(role)) => {
+                    events.push(Event::Exited { role, pid: dead.pid, exit: dead.exit });
+                }
+                // Whoever waits for it has been told.
+                Some(Whose::Probe) => {}
                 None => {
                     self.metrics.orphan_reaped();
                     tracing::debug!(pid = dead.pid, status = dead.exit.code(), "orphan reaped");

@@ -1,10 +1,14 @@
 //! From a command to the mechanism that does it. Nothing here waits.
 
+use std::future::poll_fn;
+use std::task::Poll;
 use std::time::Duration;
 
 use lifecycle::signal::{CONT, TSTP, TTIN, TTOU};
-use lifecycle::{AgentMode, Command, Devices, EntryChange, Event, Failure, Generation, Role, SpawnFailure};
-use tokio::sync::{mpsc, watch};
+use lifecycle::{
+    AgentMode, Command, Devices, EntryChange, Event, Exit, Failure, Generation, Role, SpawnFailure,
+};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::AbortHandle;
 
 use crate::config::{Catalog, Config, Probe, identity};
@@ -14,10 +18,11 @@ use crate::consul::catalog::{self, Asked, Entry};
 use crate::consul::entry_watch;
 use crate::consul::readiness::{self, Identity};
 use crate::metrics::Metrics;
-use crate::os::children::{Children, Pipes, Program, Reaped, Scope};
+use crate::os::children::{Children, Pipes, Program, Reaped, Scope, Whose};
 use crate::os::terminal;
 use crate::output::Output;
-use crate::probe::{self, http::Prober};
+use crate::probe::exec::Order;
+use crate::probe::{self, Prober};
 
 /// For the last lines of the children, where the reader of our output is slow. It comes on top of the stop timeout.
 const LAST_LINES: Duration = Duration::from_millis(300);
@@ -34,6 +39,9 @@ pub struct Executor {
     agent_watch: Watch,
     worker_watch: Watch,
     metrics: Metrics,
+    orders: mpsc::Sender<Order>,
+    /// The commands that ask the worker how it is, by pid, and who waits for them.
+    commands: Vec<(i32, oneshot::Sender<Result<Exit, SpawnFailure>>)>,
 }
 
 /// Whoever looks after a process.
@@ -61,7 +69,12 @@ impl Executor {
     ///
     /// # Errors
     /// An HTTP client cannot be built, or orphans cannot be adopted.
-    pub fn new(config: &Config, events: mpsc::Sender<Event>, metrics: &Metrics) -> Result<Self, String> {
+    pub fn new(
+        config: &Config,
+        events: mpsc::Sender<Event>,
+        orders: mpsc::Sender<Order>,
+        metrics: &Metrics,
+    ) -> Result<Self, String> {
         let children = Children::default();
         children.adopt_orphans().map_err(|error| format!("cannot become a child subreaper: {error}"))?;
         let output = Output::new(config.logging.children)
@@ -78,6 +91,8 @@ impl Executor {
             agent_watch: Watch::default(),
             worker_watch: Watch::default(),
             metrics: metrics.clone(),
+            orders,
+            commands: Vec::new(),
         })
     }
 
@@ -167,9 +182,37 @@ impl Executor {
         }
     }
 
-    /// Reaps whatever has died.
+    /// Starts a command that asks the worker how it is.
+    pub fn start_command(&mut self, Order { program, pipes, reply }: Order) {
+        match self.children.spawn(Whose::Probe, &program, Some(pipes)) {
+            Ok(pid) => self.commands.push((pid, reply)),
+            Err(failure) => {
+                let _nobody_waits = reply.send(Err(failure));
+            }
+        }
+    }
+
+    /// Kills a command that nobody waits for any more, when there is one. Cancel-safe.
+    pub async fn end_abandoned_command(&mut self) {
+        let abandoned = poll_fn(|context| {
+            let mut closed = |reply: &mut oneshot::Sender<_>| reply.poll_closed(context).is_ready();
+            let mut commands = self.commands.iter_mut();
+            commands.find_map(|(pid, reply)| closed(reply).then_some(*pid)).map_or(Poll::Pending, Poll::Ready)
+        })
+        .await;
+        self.children.signal(abandoned, lifecycle::signal::KILL, Scope::Group);
+        self.commands.retain(|(pid, _)| *pid != abandoned);
+    }
+
+    /// Reaps whatever has died, and tells those who wait for commands.
     pub fn reap(&mut self) -> Vec<Reaped> {
-        self.children.reap()
+        let reaped = self.children.reap();
+        for dead in reaped.iter().filter(|dead| dead.whose == Some(Whose::Probe)) {
+            if let Some(at) = self.commands.iter().position(|(pid, _)| *pid == dead.pid) {
+                let _nobody_waits = self.commands.swap_remove(at).1.send(Ok(dead.exit));
+            }
+        }
+        reaped
     }
 
     /// Kills and reaps what is left at the end, and writes out what it has written.
@@ -198,7 +241,7 @@ impl Executor {
             SpawnFailure::Other(format!("there is no pipe or thread for its output: {error}"))
         })?;
         let pipes = pipes.map(|(stdout, stderr)| Pipes { stdout, stderr });
-        self.children.spawn(role, &program, pipes)
+        self.children.spawn(Whose::Process(role), &program, pipes)
     }
 
     fn watch(&mut self, role: Role, generation: Generation) {
@@ -223,11 +266,15 @@ impl Executor {
             }
             Role::Worker => {
                 let probe: Probe = consul.config.probe.clone();
-                let liveness_url = probe.liveness_url.clone();
-                let prober =
-                    Prober { client: consul.probe_client.clone(), probe, metrics: self.metrics.clone() };
-                let liveness = liveness_url
-                    .map(|url| tokio::spawn(prober.clone().run_liveness(url, generation, events.clone())));
+                let liveness = probe.liveness.clone();
+                let prober = Prober {
+                    client: consul.probe_client.clone(),
+                    orders: self.orders.clone(),
+                    probe,
+                    metrics: self.metrics.clone(),
+                };
+                let liveness = liveness
+                    .map(|ask| tokio::spawn(prober.clone().run_liveness(ask, generation, events.clone())));
                 let readiness = tokio::spawn(prober.run(generation, events));
                 [readiness].into_iter().chain(liveness).collect()
             }

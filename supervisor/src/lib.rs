@@ -94,7 +94,8 @@ async fn supervise(invocation: Invocation, loaded: Loaded) -> Result<u8, String>
     }
     let config = &configuration.config;
     let (events, inbox) = mpsc::channel(event_loop::INBOX);
-    let executor = Executor::new(config, events.clone(), &metrics)?;
+    let (orderer, orders) = mpsc::channel(probe::exec::ORDERS);
+    let executor = Executor::new(config, events.clone(), orderer, &metrics)?;
     if let Some(config) = config.gpu.clone()
         && let Err(error) = gpu::watch(config, events.clone())
     {
@@ -117,6 +118,6 @@ async fn supervise(invocation: Invocation, loaded: Loaded) -> Result<u8, String>
         tokio::spawn(socket.serve(Reach { status: published, events, reloads: reloads.clone() }));
     }
     let event_loop =
-        EventLoop { signals, inbox, executor, status, clock, metrics, configuration, reloads, read };
+        EventLoop { signals, inbox, orders, executor, status, clock, metrics, configuration, reloads, read };
     Ok(event_loop.run(instance).await)
 }

@@ -1,5 +1,7 @@
 //! All that can happen to an instance, in the past tense.
 
+use std::fmt;
+
 use crate::{Exit, Generation, GpuReport, Level, Policy, Role};
 
 /// Something that happened outside the policy.
@@ -101,6 +103,16 @@ pub enum SpawnFailure {
     NotExecutable,
     /// Anything else, in the operating system's words.
     Other(String),
+}
+
+impl fmt::Display for SpawnFailure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::NotFound => f.write_str("not found"),
+            Self::NotExecutable => f.write_str("may not be executed"),
+            Self::Other(why) => f.write_str(why),
+        }
+    }
 }
 
 impl SpawnFailure {

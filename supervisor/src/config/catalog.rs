@@ -7,8 +7,9 @@ use std::time::Duration;
 
 use lifecycle::AgentMode;
 
+use super::probe::probe;
 use super::problem::Problem;
-use super::settings::{Agent, Api, Catalog, Check, Probe, Secret, Service};
+use super::settings::{Agent, Api, Catalog, Check, Secret, Service};
 use super::values::Values;
 use super::{address, folders, gpu, identity, version};
 
@@ -29,12 +30,7 @@ pub(super) fn catalog(values: &mut Values<'_>, mode: AgentMode) -> Catalog {
     };
     let agent = agent(values, address, mode);
     let service = service(values, &agent);
-    let path = values.text("check.path").unwrap_or_default();
-    if !path.starts_with('/') {
-        values.wrong("check.path", "a path that begins with /");
-    }
-    let base = format!("http://{}:{}", address::in_url(&address.to_string()), service.port);
-    let url = format!("{base}{path}");
+    let (probe, target) = probe(values, address, service.port);
     let ttl = values.duration("check.ttl");
     if ttl < Duration::from_secs(1) {
         values.wrong("check.ttl", "a duration of at least 1s");
@@ -48,28 +44,18 @@ pub(super) fn catalog(values: &mut Values<'_>, mode: AgentMode) -> Catalog {
     if interval < Duration::from_secs(1) {
         values.wrong("check.interval", "a duration of at least 1s, which is Consul's minimum");
     }
-    let liveness = values.text("worker.liveness").filter(|path| path != "off");
-    if liveness.as_ref().is_some_and(|path| !path.starts_with('/')) {
-        values.wrong("worker.liveness", "a path that begins with /, or off");
-    }
-    let liveness_url = liveness.map(|path| format!("{base}{path}"));
     Catalog {
         mode,
         agent,
         service,
         check: Check {
-            url: url.clone(),
+            target,
             interval,
             timeout: values.positive_duration("check.timeout"),
             ttl,
             deregister_after,
         },
-        probe: Probe {
-            url,
-            interval: values.positive_duration("worker.probe-interval"),
-            timeout: values.positive_duration("worker.probe-timeout"),
-            liveness_url,
-        },
+        probe,
     }
 }
 

@@ -68,12 +68,13 @@ pub const KEYS: &[Key] = &[
 
     list("worker.command", "worker-command", "WORD", "The worker and its arguments, where they do not follow `--`").applies(WorkerRestart),
     one("worker.model", "worker-model", "DIR", None, "Without a worker command: run model-runtime with this model directory").applies(WorkerRestart).common(),
+    one("worker.readiness", "worker-readiness", "PROBE", Some("http"), "What says that the worker is ready: http (check.path answers), tcp (its port takes connections), tcp:PORT, or exec:COMMAND ARGS (exits with 0, run as the worker is). Consul itself then asks whether the port takes connections").applies(Now),
     one("worker.probe-interval", "worker-probe-interval", "DURATION", Some("2s"), "How often the supervisor asks the worker").applies(Now),
     one("worker.probe-timeout", "worker-probe-timeout", "DURATION", Some("2s"), "How long the supervisor waits for the worker's answer").applies(Now),
     one("worker.failure-threshold", "worker-failure-threshold", "N", Some("2"), "Unanswered probes in a row until the worker counts as failed; an answer that says so counts at once").applies(Now).range(1, 100),
     one("worker.success-threshold", "worker-success-threshold", "N", Some("1"), "Probes in a row that must pass until a worker that failed counts as ready").applies(Now).range(1, 100),
-    one("worker.liveness", "worker-liveness", "PATH", Some("off"), "What is asked to learn whether the worker is alive, such as /livez; off: nothing. It begins once the worker was ready").applies(Now),
-    one("worker.liveness-threshold", "worker-liveness-threshold", "N", Some("3"), "Liveness probes in a row that must fail (no answer, or 5xx) until the worker is restarted").applies(Now).range(1, 100),
+    one("worker.liveness", "worker-liveness", "PROBE", Some("off"), "What says that the worker is alive: a path such as /livez (any answer below 500), tcp, tcp:PORT, exec:COMMAND ARGS (exits with 0), or off. It begins once the worker was ready").applies(Now),
+    one("worker.liveness-threshold", "worker-liveness-threshold", "N", Some("3"), "Liveness probes in a row that must fail until the worker is restarted").applies(Now).range(1, 100),
 
     one("worker.user", "worker-user", "USER[:GROUP]", None, "Run the worker as this user, by name or number; the supervisor must be root then").applies(WorkerRestart),
     list("worker.exit-ok", "exit-ok", "N", "This exit status of the worker is as good as 0 (143: ended by SIGTERM); may be given several times").applies(Now).range(0, 255),

@@ -15,6 +15,7 @@ mod key;
 pub mod keys;
 mod policy;
 mod ports;
+mod probe;
 mod problem;
 pub mod reload;
 pub mod schema;
@@ -30,7 +31,8 @@ pub use gpu::Gpu;
 pub use invocation::{Invocation, Loaded};
 pub use problem::Problem;
 pub use settings::{
-    Agent, Api, Catalog, Check, ChildrenOutput, Config, LogFormat, Logging, Probe, Secret, Service,
+    Agent, Api, Ask, Catalog, Check, CheckTarget, ChildrenOutput, Config, LogFormat, Logging, Probe, Secret,
+    Service,
 };
 pub use sources::{Place, Raw, Sources};
 pub use values::parse_duration;

@@ -60,7 +60,7 @@ mod tests {
     use std::ffi::OsString;
 
     use super::*;
-    use crate::config::keys;
+    use crate::config::{Ask, keys};
 
     fn sources(flags: &[(&str, &str)]) -> Sources {
         let mut sources = Sources::default();
@@ -109,6 +109,6 @@ mod tests {
         let now = config(&effective(&old, &started, &new)).catalog.expect("an agent");
         assert_eq!((now.agent.node_name.as_str(), now.service.port), ("here", 8001));
         assert_eq!(now.check.ttl, std::time::Duration::from_secs(30));
-        assert!(now.probe.url.contains(":8001/"), "{}", now.probe.url);
+        assert_eq!(now.probe.readiness, Ask::Http("http://127.0.0.1:8001/health".to_owned()));
     }
 }

@@ -63,6 +63,20 @@ pub struct Catalog {
     pub probe: Probe,
 }
 
+impl Catalog {
+    /// Commands that ask the worker run as the worker does.
+    fn with_probes_of(mut self, worker: &Program) -> Self {
+        let asks = [Some(&mut self.probe.readiness), self.probe.liveness.as_mut()];
+        for ask in asks.into_iter().flatten() {
+            if let Ask::Exec(command) = ask {
+                command.user.clone_from(&worker.user);
+                command.variables.clone_from(&worker.variables);
+            }
+        }
+        self
+    }
+}
+
 /// The Consul agent.
 #[derive(Clone, Debug)]
 pub struct Agent {
@@ -154,7 +168,7 @@ pub struct Service {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Check {
     /// What Consul asks.
-    pub url: String,
+    pub target: CheckTarget,
     /// How often.
     pub interval: Duration,
     /// How long it waits for an answer.
@@ -165,17 +179,42 @@ pub struct Check {
     pub deregister_after: Duration,
 }
 
-/// The supervisor's own probe of the worker.
+/// What Consul itself asks (its documentation on checks: HTTP and TCP).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CheckTarget {
+    /// An answer from this URL.
+    Http(String),
+    /// Whether this `HOST:PORT` takes a connection.
+    Tcp(String),
+}
+
+/// How the worker is asked something.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// For an answer from this URL.
+    Http(String),
+    /// Whether this port takes a connection.
+    Tcp {
+        /// The advertised address.
+        address: IpAddr,
+        /// Which port.
+        port: u16,
+    },
+    /// By a command, which says yes by exit status 0.
+    Exec(Program),
+}
+
+/// The supervisor's own probes of the worker.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Probe {
-    /// What is asked.
-    pub url: String,
+    /// What says that it is ready.
+    pub readiness: Ask,
+    /// What says that it is alive, if anything is asked.
+    pub liveness: Option<Ask>,
     /// How often, once the worker is ready.
     pub interval: Duration,
     /// How long it waits for an answer.
     pub timeout: Duration,
-    /// What is asked to learn whether the worker is alive, if anything.
-    pub liveness_url: Option<String>,
 }
 
 /// How the supervisor itself logs.
@@ -228,10 +267,12 @@ impl Config {
         let catalog = (mode != AgentMode::None).then(|| catalog(&mut values, mode));
         let by_ipv6 = catalog.as_ref().is_some_and(|catalog| catalog.agent.address.is_ipv6());
         let (gpu, gpu_policy) = (mode != AgentMode::None).then(|| gpu(&mut values)).flatten().unzip();
+        let worker = worker(&mut values, command, mode, by_ipv6);
+        let catalog = catalog.map(|catalog| catalog.with_probes_of(&worker));
         let config = Self {
             policy: Policy { gpu: gpu_policy, ..policy(&mut values, mode) },
             stop_timeout: values.duration("stop-timeout"),
-            worker: worker(&mut values, command, mode, by_ipv6),
+            worker,
             signal_scope: signals::scope(&mut values),
             parent_death_signal: signals::parent_death(&mut values),
             catalog,

@@ -74,12 +74,13 @@ pub(super) fn worker(
 /// Where there is no PATH, where programs are by custom: what Docker sets, and close to what a shell assumes.
 const USUAL_PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-fn find(name: &OsStr) -> Result<PathBuf, which::Error> {
+/// A program, by its path or on PATH.
+pub(super) fn find(name: &OsStr) -> Result<PathBuf, which::Error> {
     let path = std::env::var_os("PATH").unwrap_or_else(|| USUAL_PATH.into());
     which::which_in(name, Some(path), std::env::current_dir().unwrap_or_default())
 }
 
 /// The variables that hold secrets for us and are none of the children's business.
-fn secrets() -> Vec<OsString> {
+pub(super) fn secrets() -> Vec<OsString> {
     ["CONSUL_HTTP_TOKEN", "CONSUL_HTTP_TOKEN_FILE"].map(OsString::from).to_vec()
 }

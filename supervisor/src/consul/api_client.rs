@@ -6,7 +6,7 @@ use std::time::Duration;
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 
-use crate::config::{Agent, Api, Check, Service};
+use crate::config::{Agent, Api, Check, CheckTarget, Service};
 use crate::metrics::Metrics;
 use crate::metrics::consul_request::Measured;
 use lifecycle::{Failure, Level, Report};
@@ -163,11 +163,15 @@ impl ApiClient {
         check: &Check,
         timeout: Duration,
     ) -> Result<(), Failure> {
+        let (kind, target) = match &check.target {
+            CheckTarget::Http(url) => ("HTTP", url),
+            CheckTarget::Tcp(address) => ("TCP", address),
+        };
         let body = json!({
             "ID": http_check_id(service),
             "ServiceID": service.id,
             "Name": "worker",
-            "HTTP": check.url,
+            (kind): target,
             "Interval": milliseconds(check.interval),
             "Timeout": milliseconds(check.timeout),
             "Status": "passing",

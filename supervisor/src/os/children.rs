@@ -21,7 +21,7 @@ use super::terminal;
 use super::user::User;
 
 /// What to start.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Program {
     /// The program file, found already.
     pub path: PathBuf,
@@ -65,14 +65,23 @@ pub struct Reaped {
     pub pid: i32,
     /// How it ended.
     pub exit: Exit,
-    /// Which of ours it was; `None` for an orphan.
-    pub role: Option<Role>,
+    /// Whose it was; `None` for an orphan.
+    pub whose: Option<Whose>,
+}
+
+/// What a child of ours is there for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whose {
+    /// It is one of the supervised processes.
+    Process(Role),
+    /// It asks the worker how it is.
+    Probe,
 }
 
 /// The children of this process.
 #[derive(Debug, Default)]
 pub struct Children {
-    ours: Vec<(i32, Role)>,
+    ours: Vec<(i32, Whose)>,
     /// A worker has ended, and what it has left behind is being killed.
     sweeping: bool,
 }
@@ -96,7 +105,7 @@ impl Children {
     /// The program is not there, may not be executed, or the system has no room for it.
     pub fn spawn(
         &mut self,
-        role: Role,
+        whose: Whose,
         program: &Program,
         pipes: Option<Pipes>,
     ) -> Result<i32, SpawnFailure> {
@@ -113,7 +122,7 @@ impl Children {
             command.stdout(stdout).stderr(stderr);
         }
         // What it has left behind from now on is the new one's.
-        self.sweeping &= role != Role::Worker;
+        self.sweeping &= whose != Whose::Process(Role::Worker);
         let parent = std::process::id();
         let foreground = program.foreground && terminal::is_ours();
         let user = program.user.clone();
@@ -143,7 +152,7 @@ impl Children {
             Ok(child) => {
                 let pid =
                     i32::try_from(child.id()).map_err(|error| SpawnFailure::Other(error.to_string()))?;
-                self.ours.push((pid, role));
+                self.ours.push((pid, whose));
                 Ok(pid)
             }
             Err(error) => Err(match error.kind() {
@@ -166,7 +175,7 @@ impl Children {
 
     /// The worker's pid, while there is one.
     pub fn worker(&self) -> Option<i32> {
-        self.ours.iter().find(|(_, role)| *role == Role::Worker).map(|(pid, _)| *pid)
+        self.ours.iter().find(|(_, whose)| *whose == Whose::Process(Role::Worker)).map(|(pid, _)| *pid)
     }
 
     /// The worker and the signal that has stopped it since the last look, if one has.
@@ -186,11 +195,11 @@ impl Children {
         let mut reaped = Vec::new();
         while let Some((pid, exit)) = look_for_dead().ok().flatten() {
             let raw = pid.as_raw_nonzero().get();
-            let role = self.ours.iter().find(|(known, _)| *known == raw).map(|(_, role)| *role);
-            if let Some(role) = role {
+            let whose = self.ours.iter().find(|(known, _)| *known == raw).map(|(_, whose)| *whose);
+            if let Some(whose) = whose {
                 let _gone = rustix::process::kill_process_group(pid, Signal::KILL);
                 self.ours.retain(|(known, _)| *known != raw);
-                if role == Role::Worker {
+                if whose == Whose::Process(Role::Worker) {
                     terminal::take_back_from(raw);
                     self.sweeping = true;
                 }
@@ -200,7 +209,7 @@ impl Children {
             {
                 break;
             }
-            reaped.push(Reaped { pid: raw, exit, role });
+            reaped.push(Reaped { pid: raw, exit, whose });
         }
         self.sweep();
         reaped
