@@ -70,7 +70,9 @@ fn servers_that_are_late_are_waited_for_while_the_worker_serves() {
     let serf = free_port();
     let supervisor = Setup::joining(serf, &[]).start();
     let status = supervisor.wait_for_status("the worker without servers", |status| {
-        status["agent"]["detail"] == "500 No known Consul servers" && status["worker"]["state"] == "running"
+        let detail = status["agent"]["detail"].as_str().unwrap_or_default();
+        let named = detail.starts_with("500 No known Consul servers: none of agent.retry-join answers");
+        named && status["worker"]["state"] == "running"
     });
     assert_eq!(status["phase"], "starting");
     assert_eq!(supervisor.cli(&["status"]).status.code(), Some(1));
@@ -314,4 +316,31 @@ fn instances_share_an_agent_that_is_not_theirs_without_meeting_each_others_entri
     assert_eq!(one.wait().code(), Some(0), "{}", one.log());
     assert_eq!(server.instances("demo"), (1, 1), "the other's entry stays");
     other.wait_for_phase("passing");
+}
+
+#[test]
+fn an_instance_that_is_reached_by_ipv6_only() {
+    let serf = free_port();
+    let server = Server::start_with(serf, "::1", None, None);
+    let setup = Setup::joining(serf, &[]).option("agent-retry-join", &format!("[::1]:{serf}"));
+    // The range chooses the address.
+    let mut supervisor = setup.option("advertise", "::1/128").start();
+    let status = supervisor.wait_for_phase("passing");
+    assert_eq!(status["registration"]["address"], "::1");
+    let entry = &server.get("/v1/catalog/service/demo").expect("entry")[0];
+    assert_eq!((&entry["Address"], &entry["ServiceAddress"]), (&json!("::1"), &json!("::1")));
+    let text = supervisor.cli(&["status"]);
+    let text = String::from_utf8_lossy(&text.stdout);
+    assert!(text.contains(&format!("[::1]:{}", supervisor.port)), "{text}");
+    supervisor.signal(libc::SIGTERM);
+    assert_eq!(supervisor.wait().code(), Some(0), "{}", supervisor.log());
+    assert_eq!(server.instances("demo").0, 0);
+}
+
+#[test]
+fn an_interfaces_name_chooses_the_address() {
+    let server = Server::start();
+    let supervisor = Setup::joining(server.serf, &[]).option("advertise", "lo").start();
+    let status = supervisor.wait_for_phase("passing");
+    assert_eq!(status["registration"]["address"], "127.0.0.1");
 }

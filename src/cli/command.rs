@@ -160,6 +160,7 @@ fn settings(command: Command) -> Command {
 fn argument(key: &'static Key) -> Arg {
     let default = key.default.map(|default| format!(" [default: {default}]")).unwrap_or_default();
     let is_switch = key.shape() == Shape::Switch;
+    let of_consul = key.of_consul.map(|variable| format!(" [env: {variable}]")).unwrap_or_default();
     let action = if key.kind == Kind::One { ArgAction::Set } else { ArgAction::Append };
     Arg::new(key.path)
         .long(key.flag)
@@ -170,7 +171,7 @@ fn argument(key: &'static Key) -> Arg {
         .require_equals(is_switch)
         .default_missing_value("true")
         .help(format!("{}{default}", key.help))
-        .long_help(format!("{}\n[env: {}]{default}", key.help, key.variable()))
+        .long_help(format!("{}\n[env: {}]{of_consul}{default}", key.help, key.variable()))
         .hide_short_help(!key.common)
         .help_heading(key.section().unwrap_or("instance"))
 }

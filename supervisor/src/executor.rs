@@ -15,8 +15,11 @@ use crate::config::{Catalog, Config, Probe, identity};
 use crate::consul::agent_config;
 use crate::consul::api_client::{ApiClient, http_check_id, ttl_check_id};
 use crate::consul::catalog::{self, Asked, Entry};
+use crate::consul::connection::Connection;
+use crate::consul::credentials::{self, Credentials};
 use crate::consul::entry_watch;
 use crate::consul::readiness::{self, Identity};
+use crate::consul::trouble::Names;
 use crate::metrics::Metrics;
 use crate::os::children::{Children, Pipes, Program, Reaped, Scope, Whose};
 use crate::os::terminal;
@@ -60,6 +63,10 @@ struct Consul {
     probe_client: reqwest::Client,
     requests: mpsc::Sender<Asked>,
     devices: watch::Sender<Option<Devices>>,
+    /// What the agent's API is asked with, and the agent is configured with.
+    connection: watch::Receiver<Connection>,
+    /// The name of the agent's node, once it has said it.
+    node: watch::Sender<Option<String>>,
     /// What the catalog task registers.
     entry: watch::Sender<Entry>,
 }
@@ -110,6 +117,10 @@ impl Executor {
                 let narrowly = role == Role::Worker && signal != lifecycle::signal::KILL;
                 let scope = if narrowly { self.signal_scope } else { Scope::Group };
                 self.children.signal(pid, signal, scope);
+                None
+            }
+            Command::ReloadAgent { pid } => {
+                self.reload_agent(pid);
                 None
             }
             Command::Watch { role, generation } => {
@@ -221,6 +232,19 @@ impl Executor {
         self.output.finish(LAST_LINES);
     }
 
+    /// The agent reads its configuration and its certificates again at SIGHUP (Consul's documentation on reloading: ACL tokens and TLS).
+    fn reload_agent(&mut self, pid: i32) {
+        let Some(consul) = &self.consul else { return };
+        let credentials = consul.connection.borrow().credentials.clone();
+        match agent_config::write(&consul.config.agent, &credentials) {
+            Ok(_) => self.children.signal(pid, lifecycle::signal::HUP, Scope::Child),
+            Err(error) => {
+                let dir = consul.config.agent.data_dir.display();
+                tracing::warn!(%error, %dir, "the agent's configuration cannot be written: it keeps the earlier token");
+            }
+        }
+    }
+
     fn spawn(&mut self, role: Role, kept_check_is_true: bool) -> Result<i32, SpawnFailure> {
         let program = match (role, &self.consul) {
             (Role::Worker, _) => self.worker.clone(),
@@ -228,7 +252,8 @@ impl Executor {
                 let service = &consul.config.service;
                 let ttl_check = (!kept_check_is_true).then(|| ttl_check_id(service));
                 let forgotten: Vec<String> = [http_check_id(service)].into_iter().chain(ttl_check).collect();
-                agent_config::prepare(&consul.config.agent, &forgotten).map_err(|error| {
+                let credentials = consul.connection.borrow().credentials.clone();
+                agent_config::prepare(&consul.config.agent, &credentials, &forgotten).map_err(|error| {
                     let dir = consul.config.agent.data_dir.display();
                     SpawnFailure::Other(format!(
                         "the agent's configuration cannot be written to {dir}: {error}"
@@ -259,9 +284,12 @@ impl Executor {
                     AgentMode::External | AgentMode::None => Identity::Any,
                 };
                 let service = consul.config.service.clone();
+                let (client, node) = (consul.client.clone(), consul.node.clone());
+                let of_entry =
+                    entry_watch::run(client.clone(), service, node.subscribe(), generation, events.clone());
                 vec![
-                    tokio::spawn(readiness::run(consul.client.clone(), identity, generation, events.clone())),
-                    tokio::spawn(entry_watch::run(consul.client.clone(), service, generation, events)),
+                    tokio::spawn(readiness::run(client, identity, node, generation, events)),
+                    tokio::spawn(of_entry),
                 ]
             }
             Role::Worker => {
@@ -310,12 +338,20 @@ fn entry_change(current: &watch::Sender<Entry>, new: Entry) -> EntryChange {
 
 impl Consul {
     fn new(config: Catalog, events: &mpsc::Sender<Event>, metrics: &Metrics) -> Result<Self, String> {
-        let client = ApiClient::new(&config.agent, metrics.clone())?;
-        let (entry, current) = watch::channel(entry(&config));
+        let credentials = Credentials::read(&config.agent)?;
+        let (current, connection) = watch::channel(Connection::new(&config.agent, credentials)?);
+        let names = Names::new(&config.agent, config.mode == AgentMode::Child);
+        let client = ApiClient::new(connection.clone(), names, metrics.clone());
+        if credentials::can_change(&config.agent) {
+            tokio::spawn(credentials::watch(config.agent.clone(), current, events.clone()));
+        }
+        let (entry, shown) = watch::channel(entry(&config));
         // One place: the policy never has more than one request in flight.
         let (requests, received) = mpsc::channel(1);
         let (devices, known) = watch::channel(None);
-        tokio::spawn(catalog::run(client.clone(), current, known, received, events.clone()));
-        Ok(Self { config, client, probe_client: probe::http::client()?, requests, devices, entry })
+        let (node, at) = watch::channel(None);
+        tokio::spawn(catalog::run(client.clone(), shown, known, at, received, events.clone()));
+        let probe_client = probe::http::client()?;
+        Ok(Self { config, client, probe_client, requests, devices, connection, node, entry })
     }
 }

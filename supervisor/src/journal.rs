@@ -75,6 +75,7 @@ impl Journal {
             | Event::AgentProbed { .. }
             | Event::EntrySeen { .. }
             | Event::CatalogReplied { .. }
+            | Event::CredentialsChanged
             | Event::DeadlineReached => {}
         }
     }
@@ -86,6 +87,8 @@ impl Journal {
             Event::StopRequested => tracing::info!("stop requested over the control socket"),
             // What it was about is logged where it is known by its keys.
             Event::Reconfigured(..) => {}
+            // Logged where it was seen.
+            Event::CredentialsChanged => {}
             Event::Spawned { role, pid } => tracing::info!(%role, pid, "started"),
             Event::SpawnFailed { role, failure } => tracing::error!(%role, ?failure, "cannot be started"),
             Event::Exited { role, pid, exit } => {
@@ -117,12 +120,27 @@ impl Journal {
     }
 
     fn agent(&mut self, report: &AgentReport) {
-        if self.agent.as_ref() == Some(report) {
+        let same = match (&self.agent, report) {
+            // That its neighbours come and go is no news.
+            (
+                Some(AgentReport::Ready { leader: last, cluster: before }),
+                AgentReport::Ready { leader, cluster },
+            ) => last == leader && before.trouble == cluster.trouble,
+            (before, report) => before.as_ref() == Some(report),
+        };
+        if same {
             return;
         }
         match report {
-            AgentReport::Ready { leader } => tracing::info!(leader, "consul agent is ready"),
-            AgentReport::NotReady(reason) => tracing::info!(reason, "consul agent is not ready"),
+            AgentReport::Ready { leader, cluster } if cluster.trouble.is_empty() => {
+                tracing::info!(leader, "consul agent is ready");
+            }
+            AgentReport::Ready { leader, cluster } => {
+                tracing::warn!(leader, trouble = cluster.trouble, "consul agent is ready");
+            }
+            AgentReport::NotReady(reason) | AgentReport::Unreachable(reason) => {
+                tracing::info!(reason, "consul agent is not ready")
+            }
             AgentReport::Silent(reason) => tracing::warn!(reason, "consul agent does not answer"),
         }
         self.agent = Some(report.clone());
@@ -200,6 +218,7 @@ fn log_command(command: &Command) {
         Command::Signal { role, pid, signal } => {
             tracing::info!(%role, pid, signal = signals::name(*signal), "signal sent");
         }
+        Command::ReloadAgent { pid } => tracing::info!(pid, "the agent takes what was replaced"),
         Command::Watch { role, .. } => tracing::debug!(%role, "probing begins"),
         Command::Unwatch { role } => tracing::debug!(%role, "probing ends"),
         Command::Catalog { request, .. } => match request {

@@ -79,6 +79,14 @@ async fn supervise(invocation: Invocation, loaded: Loaded) -> Result<u8, String>
             format!("the kernel takes no signal for the parent's death (signals.parent-death): {error}")
         })?;
     }
+    if config.holds_secrets()
+        && let Err(error) = os::privacy::hide()
+    {
+        tracing::warn!(%error, "other processes of this user can read this one's memory, and the tokens in it");
+    }
+    if let Some(address) = config.catalog.as_ref().and_then(config::Catalog::is_open) {
+        tracing::warn!(%address, "the agent's API is open to the network, as agent.http-addr says: whoever reaches it can change the catalog, unless ACLs forbid it");
+    }
     for warning in configuration.started().warnings() {
         tracing::warn!("{warning}");
     }

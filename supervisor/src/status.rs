@@ -121,6 +121,15 @@ pub struct AgentStatus {
     pub ready: bool,
     /// The leader's address, or why the agent is not ready.
     pub detail: String,
+    /// The leader's address, while the agent is ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub leader: Option<String>,
+    /// How many members of the cluster the agent sees alive, itself and the servers included, while it is ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub members: Option<u32>,
+    /// The agent's version, while it is ready.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version: Option<String>,
     /// Its node name.
     pub node: String,
     /// Where it serves its API.
@@ -253,6 +262,10 @@ impl Status {
     pub fn of(instance: &Instance, config: &Config, clock: &Clock) -> Self {
         let phase = instance.phase();
         let catalog = config.catalog.as_ref();
+        let cluster = match instance.link().last() {
+            AgentReport::Ready { leader, cluster } => Some((leader, cluster)),
+            AgentReport::NotReady(_) | AgentReport::Unreachable(_) | AgentReport::Silent(_) => None,
+        };
         let program = |path: &std::path::Path| path.display().to_string();
         Self {
             phase: phase.name().to_owned(),
@@ -275,10 +288,16 @@ impl Status {
                 },
                 ready: instance.link().is_ready(),
                 detail: match instance.link().last() {
-                    AgentReport::Ready { leader } => format!("leader {leader}"),
-                    AgentReport::NotReady(why) => why.clone(),
+                    AgentReport::Ready { leader, cluster } if cluster.trouble.is_empty() => {
+                        format!("leader {leader}")
+                    }
+                    AgentReport::Ready { leader, cluster } => format!("leader {leader}; {}", cluster.trouble),
+                    AgentReport::NotReady(why) | AgentReport::Unreachable(why) => why.clone(),
                     AgentReport::Silent(why) => format!("it does not answer: {why}"),
                 },
+                leader: cluster.map(|(leader, _)| leader.clone()),
+                members: cluster.and_then(|(_, cluster)| cluster.members),
+                version: cluster.map(|(_, cluster)| cluster.version.clone()).filter(|v| !v.is_empty()),
                 node: catalog.agent.node_name.clone(),
                 api: catalog.agent.api.to_string(),
             }),

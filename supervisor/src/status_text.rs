@@ -32,7 +32,9 @@ pub fn render(status: &Status, colour: bool) -> String {
     if let Some(agent) = &status.agent {
         process(&mut text, "agent", &agent.process);
         line(&mut text, "  consul", if agent.ready { "ready" } else { "not ready" });
-        line(&mut text, "  detail", &agent.detail);
+        let members = agent.members.map(|members| format!(", {members} members")).unwrap_or_default();
+        let version = agent.version.as_ref().map(|version| format!(", Consul {version}")).unwrap_or_default();
+        line(&mut text, "  detail", &format!("{}{members}{version}", agent.detail));
         line(&mut text, "  node", &format!("{} at {}", agent.node, agent.api));
     }
     for device in &status.gpus {

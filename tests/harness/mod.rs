@@ -16,6 +16,7 @@
 
 pub mod prometheus;
 pub mod scrape;
+pub mod secure;
 
 use std::net::{TcpListener, UdpSocket};
 use std::os::unix::process::CommandExt;
@@ -86,6 +87,9 @@ pub struct Server {
     child: Child,
     pub http: u16,
     pub serf: u16,
+    pub rpc: u16,
+    /// Shown with every question.
+    pub token: Option<String>,
     dir: tempfile::TempDir,
 }
 
@@ -97,26 +101,31 @@ impl Server {
 
     /// A server that leads, with this gossip port.
     pub fn start_on(serf: u16) -> Self {
+        Self::start_with(serf, "127.0.0.1", None, None)
+    }
+
+    /// The same with its gossip on this address, further configuration, and a token to be asked with.
+    pub fn start_with(serf: u16, bind: &str, further: Option<&Value>, token: Option<&str>) -> Self {
         let dir = tempfile::tempdir().expect("folder");
         let (http, ports) = (free_port(), [free_port(), free_port()]);
-        let child = Self::spawn(dir.path(), http, serf, ports);
-        let server = Self { child, http, serf, dir };
+        if let Some(further) = further {
+            std::fs::write(dir.path().join("further.json"), further.to_string()).expect("written");
+        }
+        let child = Self::spawn(dir.path(), bind, http, serf, ports);
+        let [_, rpc] = ports;
+        let server = Self { child, http, serf, rpc, token: token.map(str::to_owned), dir };
         server.wait_for_leader();
         server
     }
 
-    fn spawn(dir: &Path, http: u16, serf: u16, [wan, rpc]: [u16; 2]) -> Child {
+    fn spawn(dir: &Path, bind: &str, http: u16, serf: u16, [wan, rpc]: [u16; 2]) -> Child {
+        let further = Some(dir.join("further.json")).filter(|file| file.exists());
         let log = std::fs::File::options().create(true).append(true).open(dir.join("log")).expect("log");
         Command::new(consul())
-            .args([
-                "agent",
-                "-server",
-                "-bootstrap-expect=1",
-                "-bind=127.0.0.1",
-                "-node=server",
-                "-log-level=warn",
-            ])
+            .args(["agent", "-server", "-bootstrap-expect=1", "-node=server", "-log-level=warn"])
+            .arg(format!("-bind={bind}"))
             .arg(format!("-data-dir={}", dir.join("data").display()))
+            .args(further.map(|file| format!("-config-file={}", file.display())))
             .args(["-dns-port=-1", "-grpc-port=-1", "-disable-host-node-id"])
             .args([
                 format!("-http-port={http}"),
@@ -142,7 +151,8 @@ impl Server {
     pub fn get(&self, path: &str) -> Option<Value> {
         let url = format!("http://127.0.0.1:{}{path}", self.http);
         let agent = ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).build().new_agent();
-        agent.get(url).call().ok()?.body_mut().read_json().ok()
+        let token = self.token.clone().unwrap_or_default();
+        agent.get(url).header("X-Consul-Token", token).call().ok()?.body_mut().read_json().ok()
     }
 
     /// How many instances of a service there are, and how many of them are passing.
@@ -287,8 +297,11 @@ impl Setup {
     }
 
     fn command(&self, program: &[&str]) -> Command {
-        let mut words =
-            program.iter().map(|word| (*word).to_owned()).chain([SUPERVISOR.to_owned(), "run".to_owned()]);
+        self.command_of(program, &["run"])
+    }
+
+    fn command_of(&self, program: &[&str], subcommand: &[&str]) -> Command {
+        let mut words = program.iter().chain([&SUPERVISOR]).chain(subcommand).map(|word| (*word).to_owned());
         let mut command = Command::new(words.next().expect("a program"));
         let separator = (!self.worker.is_empty()).then(|| "--".to_owned());
         command.args(words).args(&self.options).args(separator).args(&self.worker);
@@ -328,6 +341,11 @@ impl Setup {
         let child =
             self.command(&[]).stdout(stdout).stderr(stderr).process_group(0).spawn().expect("supervisor");
         Supervisor { child: Some(child), dir: self.dir, port: self.port }
+    }
+
+    /// Runs another command with the same options, such as `config show`.
+    pub fn output_of(&self, subcommand: &[&str]) -> Output {
+        self.command_of(&[], subcommand).output().expect("supervisor")
     }
 
     /// Runs it to its end.

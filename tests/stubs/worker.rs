@@ -43,7 +43,7 @@ fn main() -> std::io::Result<()> {
     }
     let mut signals = Signals::new([1, 2, 10, 12, 15, 28, 34])?;
     if let Some(port) = flags.port {
-        let listener = TcpListener::bind(("0.0.0.0", port))?;
+        let listener = TcpListener::bind(("::", port)).or_else(|_| TcpListener::bind(("0.0.0.0", port)))?;
         let status = flags.status.clone();
         std::thread::spawn(move || serve(&listener, status.as_deref()));
     }

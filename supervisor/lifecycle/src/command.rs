@@ -25,6 +25,11 @@ pub enum Command {
         /// signal(7) number.
         signal: u8,
     },
+    /// Have the agent take the new tokens and certificates: write its configuration anew and send it SIGHUP, by which it reads it again.
+    ReloadAgent {
+        /// Its process id.
+        pid: i32,
+    },
     /// Start probing the process. Answered by `WorkerProbed` and `LivenessProbed`, or by `AgentProbed` and `EntrySeen`, again and again.
     Watch {
         /// Which process.

@@ -79,6 +79,8 @@ pub enum Event {
         /// What came of it.
         outcome: Result<(), Failure>,
     },
+    /// A token or certificate has been replaced in its file: whoever holds the old one is told the new one.
+    CredentialsChanged,
     /// The GPUs were looked at, or one of them reported an error.
     GpusReported(GpuReport),
     /// A deadline has passed. Carries nothing: deciding always looks at the time.
@@ -154,11 +156,26 @@ pub enum AgentReport {
     Ready {
         /// The leader's address.
         leader: String,
+        /// What the agent says of itself and its neighbours.
+        cluster: Cluster,
     },
     /// Not yet, or no longer, and why.
     NotReady(String),
+    /// There is nobody to ask, and why: no connection, or it broke.
+    Unreachable(String),
     /// It took the question and did not answer in time.
     Silent(String),
+}
+
+/// The agent's version and how many it knows.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Cluster {
+    /// The agent's version; empty where it does not say.
+    pub version: String,
+    /// Members that are alive, the agent itself and the servers included; `None` where it does not say.
+    pub members: Option<u32>,
+    /// What does not keep it from working and wants to be mended, for people; empty if nothing.
+    pub trouble: String,
 }
 
 /// Our entry as the Consul servers see it.

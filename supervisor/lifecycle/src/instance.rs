@@ -40,6 +40,8 @@ pub struct Instance {
     worker_ended_on_request: bool,
     watched_agent: Option<Generation>,
     watched_worker: Option<Generation>,
+    /// The living agent holds tokens or certificates that have been replaced.
+    agent_is_outdated: bool,
     exited: bool,
 }
 
@@ -72,6 +74,7 @@ impl Instance {
             worker_ended_on_request: false,
             watched_agent: None,
             watched_worker: None,
+            agent_is_outdated: false,
             exited: false,
         }
     }
@@ -152,6 +155,11 @@ impl Instance {
                 } else {
                     self.registration.replied_by_earlier_agent();
                 }
+            }
+            Event::CredentialsChanged => {
+                // The agent keeps the token of a registration for as long as it keeps the entry.
+                self.registration.entry_changed();
+                self.agent_is_outdated = self.policy.agent == AgentMode::Child;
             }
             Event::GpusReported(report) => self.gpus.observe(now, report, self.policy.gpu.as_ref()),
             Event::DeadlineReached => {}
@@ -259,6 +267,7 @@ impl Instance {
         match role {
             Role::Agent => {
                 self.link = AgentLink::default();
+                self.agent_is_outdated = false;
                 self.agent.spawned(now, pid, &self.policy.agent_restart);
             }
             Role::Worker => {
@@ -338,6 +347,7 @@ impl Instance {
         match self.goal {
             Goal::Run => {
                 self.end_hung_agent(commands);
+                self.reload_agent(commands);
                 self.advance_replacement(now, commands);
                 self.start_processes(now, commands);
             }
@@ -381,6 +391,14 @@ impl Instance {
         if self.agent.is_running() && self.link.is_silent(threshold) {
             let pid = self.agent.kill(Moment::MAX);
             commands.extend(pid.map(|pid| Command::Signal { role: Role::Agent, pid, signal: signal::KILL }));
+        }
+    }
+
+    /// Has the agent take what was replaced, as soon as it can hear it. One that is started later reads it by itself.
+    fn reload_agent(&mut self, commands: &mut Vec<Command>) {
+        if self.agent_is_outdated && self.agent.is_running() && self.link.has_answered() {
+            self.agent_is_outdated = false;
+            commands.extend(self.agent.pid().map(|pid| Command::ReloadAgent { pid }));
         }
     }
 
@@ -730,7 +748,7 @@ impl Instance {
     fn agent_trouble(&self) -> Option<String> {
         let not_ready = match self.link.last() {
             AgentReport::Ready { .. } => None,
-            AgentReport::NotReady(why) => Some(format!("agent: {why}")),
+            AgentReport::NotReady(why) | AgentReport::Unreachable(why) => Some(format!("agent: {why}")),
             AgentReport::Silent(why) => Some(format!("agent: it hangs: {why}")),
         };
         match (self.policy.agent, self.agent.state()) {
@@ -746,13 +764,14 @@ impl Instance {
     /// What the servers say that keeps an instance out of the passing set which is well by itself.
     fn catalog_trouble(&self) -> Option<String> {
         match self.registration.seen()? {
-            View::Unknown(why) => Some(format!("the servers cannot be asked: {why}")),
+            // Where the agent is not well the reason is that.
+            View::Unknown(why) if self.link.is_ready() => Some(format!("the servers cannot be asked: {why}")),
             View::Listed(listing)
                 if listing.level != Level::Passing && self.report().level == Level::Passing =>
             {
                 Some(format!("catalog: {}", listing.note))
             }
-            View::Listed(_) | View::Absent => None,
+            View::Unknown(_) | View::Listed(_) | View::Absent => None,
         }
     }
 

@@ -39,7 +39,7 @@ pub mod signal;
 
 pub use command::{Command, Request};
 pub use event::{
-    AgentReport, EntryChange, Event, Failure, Listing, ProbeOutcome, ProbeReport, SpawnFailure, View,
+    AgentReport, Cluster, EntryChange, Event, Failure, Listing, ProbeOutcome, ProbeReport, SpawnFailure, View,
 };
 pub use exit::Exit;
 pub use goal::{Goal, StopReason};

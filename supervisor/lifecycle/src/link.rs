@@ -7,13 +7,16 @@ use crate::AgentReport;
 pub struct AgentLink {
     last: AgentReport,
     was_ready: bool,
+    /// It has answered something since it was spawned.
+    has_answered: bool,
     /// Questions in a row that it took and did not answer.
     silent: u32,
 }
 
 impl Default for AgentLink {
     fn default() -> Self {
-        Self { last: AgentReport::NotReady("not asked yet".to_owned()), was_ready: false, silent: 0 }
+        let last = AgentReport::NotReady("not asked yet".to_owned());
+        Self { last, was_ready: false, has_answered: false, silent: 0 }
     }
 }
 
@@ -23,7 +26,11 @@ impl AgentLink {
         self.was_ready |= matches!(report, AgentReport::Ready { .. });
         match report {
             AgentReport::Silent(_) => self.silent = self.silent.saturating_add(1),
-            AgentReport::Ready { .. } | AgentReport::NotReady(_) => self.silent = 0,
+            AgentReport::Ready { .. } | AgentReport::NotReady(_) => {
+                self.silent = 0;
+                self.has_answered = true;
+            }
+            AgentReport::Unreachable(_) => self.silent = 0,
         }
         self.last = report;
     }
@@ -51,6 +58,11 @@ impl AgentLink {
     /// Whether a leader is known and the node is in the catalog, by the last report.
     pub fn is_ready(&self) -> bool {
         matches!(self.last, AgentReport::Ready { .. })
+    }
+
+    /// Whether it has answered anything since it was spawned: before that a signal may find it without a handler.
+    pub fn has_answered(&self) -> bool {
+        self.has_answered
     }
 
     #[cfg(test)]

@@ -194,6 +194,12 @@ impl World {
                     other => panic!("{signal} to {pid}, which is {other:?}"),
                 }
             }
+            Command::ReloadAgent { pid } => match &self.agent {
+                Some(live) if live.pid == pid && live.told.is_none() => {
+                    assert!(self.instance.link().has_answered(), "it may not hear it yet: {self:#?}");
+                }
+                other => panic!("{pid} is to reload, which is {other:?}"),
+            },
             Command::Describe(_) => {
                 assert!(self.instance.goal().is_run(), "described while stopping: {self:#?}");
             }
@@ -259,7 +265,10 @@ impl World {
         let late = [
             Event::Exited { role: Role::Worker, pid: 99, exit: Exit::Status(1) },
             Event::WorkerProbed { generation: 0, report: probe(ProbeOutcome::Passing) },
-            Event::AgentProbed { generation: 0, report: AgentReport::Ready { leader: String::new() } },
+            Event::AgentProbed {
+                generation: 0,
+                report: AgentReport::Ready { leader: String::new(), cluster: Cluster::default() },
+            },
         ];
         for event in late.into_iter().chain(late_reply) {
             assert_eq!(again.step(now, event.clone()), [], "{event:?} of the past is believed: {self:#?}");
@@ -329,7 +338,7 @@ impl World {
             }
         }
         if let Some(generation) = self.watched[Role::Agent as usize] {
-            let ready = AgentReport::Ready { leader: "leader".to_owned() };
+            let ready = AgentReport::Ready { leader: "leader".to_owned(), cluster: Cluster::default() };
             let hangs = self.further.hangs.then(|| AgentReport::Silent("hangs".to_owned()));
             for report in [ready, AgentReport::NotReady("no leader".to_owned())].into_iter().chain(hangs) {
                 all.extend(self.after(NOW, Event::AgentProbed { generation, report }));
@@ -402,6 +411,7 @@ impl World {
             Event::ResumeRequested,
             Event::RestartRequested(Role::Worker),
             Event::RestartRequested(Role::Agent),
+            Event::CredentialsChanged,
         ]
         .into_iter()
         .chain(self.watched[Role::Worker as usize].map(dead))

@@ -11,7 +11,7 @@ use super::probe::probe;
 use super::problem::Problem;
 use super::settings::{Agent, Api, Catalog, Check, Secret, Service};
 use super::values::Values;
-use super::{address, folders, gpu, identity, version};
+use super::{access, address, folders, gpu, identity, version};
 
 /// Consul raises a shorter time to this one (its documentation on checks, `DeregisterCriticalServiceAfter`).
 const LEAST_DEREGISTER_AFTER: Duration = Duration::from_secs(60);
@@ -103,11 +103,7 @@ fn agent(values: &mut Values<'_>, address: IpAddr, mode: AgentMode) -> Agent {
             &format!("a folder that can be made and written to ({error}); mount one, or choose another"),
         );
     }
-    let api = values.parse(
-        "agent.http-addr",
-        "HOST:PORT or unix:///PATH, with an IP or localhost as the host",
-        api,
-    );
+    let api = access::api(values, ours);
     if ours
         && let Api::Unix(path) = &api
         && let Err(expected) = folders::socket_folder(path)
@@ -127,7 +123,9 @@ fn agent(values: &mut Values<'_>, address: IpAddr, mode: AgentMode) -> Agent {
         serf_port: values.port("agent.serf-port"),
         dns_port,
         log_level: log_level(values),
-        token: std::env::var("CONSUL_HTTP_TOKEN").ok().filter(|token| !token.is_empty()).map(Secret),
+        access: access::access(values, ours),
+        own_token_file: access::secret_file(values, "agent.own-token-file"),
+        tls: access::cluster_tls(values),
     }
 }
 
@@ -135,18 +133,6 @@ fn agent(values: &mut Values<'_>, address: IpAddr, mode: AgentMode) -> Agent {
 fn log_level(values: &mut Values<'_>) -> String {
     let levels = ["trace", "debug", "info", "warn", "err"].map(|level| (level, level));
     values.choice("agent.log-level", &levels).unwrap_or_default().to_owned()
-}
-
-/// `HOST:PORT`, `http://HOST:PORT` or `unix:///PATH`.
-fn api(text: &str) -> Result<Api, &'static str> {
-    if let Some(path) = text.strip_prefix("unix://") {
-        return folders::socket_path(std::path::Path::new(path)).map(|()| Api::Unix(path.into()));
-    }
-    let text = text.strip_prefix("http://").unwrap_or(text).trim_end_matches('/');
-    let text =
-        text.strip_prefix("localhost").map_or_else(|| text.to_owned(), |port| format!("127.0.0.1{port}"));
-    let address: std::net::SocketAddr = text.parse().map_err(|_| "not HOST:PORT")?;
-    if address.port() == 0 { Err("port 0") } else { Ok(Api::Tcp(address.ip(), address.port())) }
 }
 
 fn service(values: &mut Values<'_>, agent: &Agent) -> Service {

@@ -60,6 +60,8 @@ pub struct Key {
     pub flag: &'static str,
     /// Another flag, and so another variable, that means the same.
     pub alias: Option<&'static str>,
+    /// Consul's own variable that means the same. Ours beats it.
+    pub of_consul: Option<&'static str>,
     /// What the value looks like.
     pub kind: Kind,
     /// The value's name in the help text. `DURATION`, `BOOL`, `PORT`, `N`, `PERCENT` and `CELSIUS` say what it must be, too.
@@ -93,6 +95,7 @@ impl Key {
             path,
             flag,
             alias: None,
+            of_consul: None,
             kind: Kind::One,
             placeholder,
             default,
@@ -153,6 +156,11 @@ impl Key {
     /// This flag means the same.
     pub(super) const fn alias(self, alias: &'static str) -> Self {
         Self { alias: Some(alias), ..self }
+    }
+
+    /// This variable of Consul's means the same.
+    pub(super) const fn of_consul(self, variable: &'static str) -> Self {
+        Self { of_consul: Some(variable), ..self }
     }
 
     /// Most people need it.

@@ -39,11 +39,28 @@ pub const KEYS: &[Key] = &[
     list("agent.retry-join", "agent-retry-join", "ADDRESS", "A Consul server to join, tried again until it answers; may be given several times").applies(AgentRestart).common(),
     one("agent.datacenter", "agent-datacenter", "NAME", None, "The Consul datacenter; by default Consul's own (dc1)"),
     one("agent.encrypt-file", "agent-encrypt-file", "FILE", None, "A file that holds the gossip key").applies(AgentRestart),
-    one("agent.http-addr", "agent-http-addr", "ADDRESS", Some("127.0.0.1:8500"), "Where the agent serves its API: HOST:PORT or unix:///PATH"),
+    one("agent.http-addr", "agent-http-addr", "ADDRESS", Some("127.0.0.1:8500"), "Where the agent serves its API: HOST:PORT or unix:///PATH; with --agent external also http:// and https:// with a host's name").of_consul("CONSUL_HTTP_ADDR"),
     one("agent.serf-port", "agent-serf-port", "PORT", Some("8301"), "The agent's gossip port").applies(AgentRestart),
     one("agent.dns-port", "agent-dns-port", "PORT", Some("off"), "The port of the agent's DNS on loopback, or off").applies(AgentRestart).or_word("off"),
     one("agent.log-level", "agent-log-level", "LEVEL", Some("warn"), "What the agent logs: trace, debug, info, warn or err").applies(AgentRestart).choices(&["trace", "debug", "info", "warn", "err"]),
     one("agent.leave-timeout", "agent-leave-timeout", "DURATION", Some("4300ms"), "The part of the stop timeout in which the agent leaves the cluster (about 4 s)").applies(Now),
+
+    one("agent.token-file", "agent-token-file", "FILE", None, "A file that holds the ACL token for the agent's API and, unless it has one of its own, for the agent; read again when it changes").of_consul("CONSUL_HTTP_TOKEN_FILE"),
+    one("agent.own-token-file", "agent-own-token-file", "FILE", None, "A file that holds the ACL token with which the agent itself keeps its node in the catalog; by default that of agent.token-file; read again when it changes"),
+    one("agent.ca-file", "agent-ca-file", "FILE", None, "The agent speaks TLS with the servers: the CA that their certificates are by; this and the two below are read again when they change"),
+    one("agent.cert-file", "agent-cert-file", "FILE", None, "The agent's own certificate, for servers that ask for one"),
+    one("agent.key-file", "agent-key-file", "FILE", None, "The key of agent.cert-file"),
+    one("agent.auto-encrypt", "agent-auto-encrypt", "BOOL", Some("false"), "The agent gets its certificate from the servers (their auto_encrypt.allow_tls), so that agent.ca-file is enough").applies(AgentRestart),
+    one("agent.verify-outgoing", "agent-verify-outgoing", "BOOL", None, "The agent speaks with servers of the CA only; by default true where there is agent.ca-file").applies(AgentRestart),
+    one("agent.verify-server-hostname", "agent-verify-server-hostname", "BOOL", None, "And only with those whose certificate is for server.DATACENTER.consul; by default true where there is agent.ca-file").applies(AgentRestart),
+    one("agent.verify-incoming", "agent-verify-incoming", "BOOL", None, "Whoever connects to the agent by TLS needs a certificate of the CA; by default true where there is agent.cert-file or agent.auto-encrypt").applies(AgentRestart),
+    one("agent.http-ssl", "agent-http-ssl", "BOOL", Some("false"), "With --agent external: its API is asked over https whatever agent.http-addr says").of_consul("CONSUL_HTTP_SSL"),
+    one("agent.http-ca-file", "agent-http-ca-file", "FILE", None, "With --agent external and https: the CA that its certificate is by, instead of the system's; this and the three below are read again when they change").of_consul("CONSUL_CACERT"),
+    one("agent.http-ca-path", "agent-http-ca-path", "DIR", None, "The same: a folder of such CAs").of_consul("CONSUL_CAPATH"),
+    one("agent.http-cert-file", "agent-http-cert-file", "FILE", None, "With --agent external and https: our own certificate, for an agent that asks for one").of_consul("CONSUL_CLIENT_CERT"),
+    one("agent.http-key-file", "agent-http-key-file", "FILE", None, "The key of agent.http-cert-file").of_consul("CONSUL_CLIENT_KEY"),
+    one("agent.http-server-name", "agent-http-server-name", "NAME", None, "With --agent external and https: the name that its certificate must be for, where that is not the address's").of_consul("CONSUL_TLS_SERVER_NAME"),
+    one("agent.http-verify", "agent-http-verify", "BOOL", Some("true"), "With --agent external and https: false accepts any certificate, and so anybody in between").of_consul("CONSUL_HTTP_SSL_VERIFY"),
 
     one("service.name", "service-name", "NAME", None, "The service's whole name; otherwise it is put together as MODEL-TASK-ENV-VERSION").common(),
     one("service.model", "service-model", "NAME", None, "The model's name"),
@@ -121,8 +138,10 @@ mod tests {
             Made from the table in `supervisor/src/config/keys.rs`; a test compares them (`PILOTLIGHT_UPDATE_DOCS=1` rewrites this file).\n\n\
             Flag beats environment beats file beats default. The file is TOML: `section.key` is the key in its `[section]`. Lists are\n\
             comma-separated in a variable, repeated as a flag, an array in the file; `service.meta` is a table there. An empty value is no\n\
-            value. Durations have units: `500ms`, `9s`, `1m 30s`. Unknown keys and variables are errors. `CONSUL_HTTP_ADDR` stands for\n\
-            `agent.http-addr`, and `CONSUL_HTTP_TOKEN` is the token for the agent's API; neither token reaches the children.\n\n\
+            value. Durations have units: `500ms`, `9s`, `1m 30s`. Unknown keys and variables are errors. Consul's own variables mean what they\n\
+            mean to Consul; those of ours beat them. `CONSUL_HTTP_TOKEN` (the token itself) and `CONSUL_HTTP_AUTH` (user:password) have no setting,\n\
+            since secrets belong into files; neither they nor the token files' names reach the worker. `CONSUL_NAMESPACE` and `CONSUL_PARTITION`\n\
+            (Consul Enterprise) are not supported, and refused.\n\n\
             *Applies* says when a changed value takes effect after `supervisor reload` (or SIGHUP): now, with the next start of the worker\n\
             or the agent, or with a new container.\n\n\
             | Key | Flag | Variable | Default | Applies | Meaning |\n|---|---|---|---|---|---|\n"
@@ -132,8 +151,9 @@ mod tests {
             let (path, flag, placeholder, variable, help) =
                 (key.path, key.flag, key.placeholder, key.variable(), key.help.replace('|', "\\|"));
             let applies = key.applies.name();
+            let of_consul = key.of_consul.map(|name| format!(", `{name}`")).unwrap_or_default();
             text.push_str(&format!(
-                "| `{path}` | `--{flag} {placeholder}` | `{variable}` | {default} | {applies} | {help} |\n"
+                "| `{path}` | `--{flag} {placeholder}` | `{variable}`{of_consul} | {default} | {applies} | {help} |\n"
             ));
         }
         text

@@ -3,6 +3,7 @@
 //! Flag beats environment beats file beats default. Unknown keys are errors. All problems are reported at once, each with
 //! key, value, place and what was expected; then nothing is started.
 
+mod access;
 pub mod address;
 mod catalog;
 mod environment;
@@ -31,8 +32,9 @@ pub use gpu::Gpu;
 pub use invocation::{Invocation, Loaded};
 pub use problem::Problem;
 pub use settings::{
-    Agent, Api, Ask, Catalog, Check, CheckTarget, ChildrenOutput, Config, LogFormat, Logging, Probe, Secret,
-    Service,
+    Access, Agent, Api, Ask, Catalog, Check, CheckTarget, ChildrenOutput, ClusterTls, Config, LogFormat,
+    Logging, Probe, Secret, Service, Token,
 };
 pub use sources::{Place, Raw, Sources};
 pub use values::parse_duration;
+pub use worker::secrets as secret_variables;

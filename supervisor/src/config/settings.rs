@@ -104,8 +104,60 @@ pub struct Agent {
     pub dns_port: Option<u16>,
     /// What it logs.
     pub log_level: String,
-    /// The token for its API, if any. Never logged.
-    pub token: Option<Secret>,
+    /// How its API is asked.
+    pub access: Access,
+    /// The file of the token that it uses itself, where that is another one.
+    pub own_token_file: Option<PathBuf>,
+    /// How it speaks with the servers.
+    pub tls: ClusterTls,
+}
+
+/// How the agent's API is asked: whether we may, and how we know that it is the right one.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Access {
+    /// The token.
+    pub token: Token,
+    /// User and password of whatever stands before the API (`CONSUL_HTTP_AUTH`). Never logged.
+    pub auth: Option<Secret>,
+    /// The CAs that its certificate may be by, instead of the system's.
+    pub ca_file: Option<PathBuf>,
+    /// A folder of such.
+    pub ca_path: Option<PathBuf>,
+    /// Our certificate and its key, if it asks for one.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+    /// The name that its certificate must be for, if not that of its address.
+    pub server_name: Option<String>,
+    /// Any certificate will do.
+    pub unverified: bool,
+}
+
+/// Where the token for the agent's API comes from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Token {
+    /// There is none.
+    #[default]
+    None,
+    /// `CONSUL_HTTP_TOKEN`, which never changes. Never logged.
+    Variable(Secret),
+    /// A file, read again when it changes.
+    File(PathBuf),
+}
+
+/// How the agent speaks with the servers.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct ClusterTls {
+    /// The CA that their certificates are by; without it there is no TLS.
+    pub ca_file: Option<PathBuf>,
+    /// The agent's certificate and its key.
+    pub certificate: Option<(PathBuf, PathBuf)>,
+    /// Or the servers give it one.
+    pub auto_encrypt: bool,
+    /// It speaks with servers of the CA only.
+    pub verify_outgoing: bool,
+    /// And only with those that their certificate calls servers.
+    pub verify_server_hostname: bool,
+    /// Whoever connects to it by TLS must have a certificate of the CA.
+    pub verify_incoming: bool,
 }
 
 /// A value that must not be shown.
@@ -125,6 +177,15 @@ pub enum Api {
     Tcp(IpAddr, u16),
     /// On this Unix socket.
     Unix(PathBuf),
+    /// At a host's name, or by https: somebody else's agent.
+    Url {
+        /// By https.
+        tls: bool,
+        /// A name or an address.
+        host: String,
+        /// The port.
+        port: u16,
+    },
 }
 
 impl Default for Api {
@@ -139,6 +200,9 @@ impl std::fmt::Display for Api {
         match self {
             Self::Tcp(address, port) => write!(f, "http://{}:{port}", address::in_url(&address.to_string())),
             Self::Unix(path) => write!(f, "unix://{}", path.display()),
+            Self::Url { tls, host, port } => {
+                write!(f, "http{}://{}:{port}", if *tls { "s" } else { "" }, address::in_url(host))
+            }
         }
     }
 }
@@ -250,7 +314,32 @@ pub enum LogFormat {
     Json,
 }
 
+impl Catalog {
+    /// Where others could reach the API of an agent of ours; `None` where they cannot.
+    pub fn is_open(&self) -> Option<SocketAddr> {
+        match self.agent.api {
+            Api::Tcp(ip, port) if self.mode == AgentMode::Child && !ip.is_loopback() => {
+                Some(SocketAddr::new(ip, port))
+            }
+            Api::Tcp(..) | Api::Unix(_) | Api::Url { .. } => None,
+        }
+    }
+}
+
 impl Config {
+    /// Whether this process has secrets in its memory or its environment, used or not.
+    pub fn holds_secrets(&self) -> bool {
+        let in_environment = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+        let in_files = |agent: &Agent| {
+            agent.encrypt.is_some()
+                || agent.own_token_file.is_some()
+                || agent.access.token != Token::None
+                || agent.access.certificate.is_some()
+        };
+        super::shown::SECRETS.into_iter().any(in_environment)
+            || self.catalog.as_ref().is_some_and(|catalog| in_files(&catalog.agent))
+    }
+
     /// Puts the configuration together.
     ///
     /// # Errors

@@ -9,7 +9,7 @@ use super::keys::{KEYS, Kind};
 use super::sources::{Place, Sources};
 
 /// Consul's variables whose values are secrets.
-const SECRETS: [&str; 1] = ["CONSUL_HTTP_TOKEN"];
+pub(super) const SECRETS: [&str; 2] = ["CONSUL_HTTP_TOKEN", "CONSUL_HTTP_AUTH"];
 
 /// One line.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -6,7 +6,7 @@ use std::fmt;
 use std::path::{Path, PathBuf};
 
 use super::environment::Variables;
-use super::keys::{self, KEYS, Key, Kind};
+use super::keys::{self, KEYS, Key, Kind, Shape};
 use super::problem::Problem;
 
 /// The variable that stands for `--config`.
@@ -77,14 +77,19 @@ impl Sources {
     }
 
     /// Adds every `SUPERVISOR_…` variable that is ours (see `environment.rs`); unknown ones are problems.
-    /// `CONSUL_HTTP_ADDR` means what it means to Consul.
+    /// Those of Consul mean what they mean to Consul.
     pub fn add_environment(
         &mut self,
         variables: impl IntoIterator<Item = (OsString, OsString)>,
         problems: &mut Vec<Problem>,
     ) {
-        let (of_consul, others): (Vec<_>, Vec<_>) =
-            variables.into_iter().partition(|(name, _)| name == "CONSUL_HTTP_ADDR");
+        let of_consul =
+            |name: &OsString| KEYS.iter().find(|key| key.of_consul.is_some_and(|variable| name == variable));
+        let (of_consul, others): (Vec<_>, Vec<_>) = variables
+            .into_iter()
+            .map(|(name, value)| (of_consul(&name), name, value))
+            .partition(|(key, ..)| key.is_some());
+        let others = others.into_iter().map(|(_, name, value)| (name, value));
         let sorted = Variables::of(others);
         if !sorted.of_services.is_empty() {
             self.warnings.push(format!(
@@ -103,8 +108,9 @@ impl Sources {
                 }
             }
         }
-        for (name, value) in of_consul {
-            if let (Some(key), Ok(name)) = (keys::find("agent.http-addr"), name.into_string()) {
+        for (key, name, value) in of_consul {
+            if let (Some(key), Ok(name)) = (key, name.into_string()) {
+                let value = if key.shape() == Shape::Switch { switch(value) } else { value };
                 self.add_variable(key, name, value, problems);
             }
         }
@@ -119,7 +125,7 @@ impl Sources {
     ) {
         let place = Place::Variable(name);
         let twice = self.values.get(key.path).into_iter().flatten().find_map(|raw| match &raw.place {
-            // `CONSUL_HTTP_ADDR` is weaker than our own variable, and no contradiction.
+            // Consul's own is weaker than ours, and no contradiction.
             Place::Variable(other) if other.starts_with("SUPERVISOR_") => Some(other.clone()),
             _ => None,
         });
@@ -185,6 +191,15 @@ fn split(values: &[String]) -> Vec<String> {
         .map(|word| word.trim().to_owned())
         .filter(|word| !word.is_empty())
         .collect()
+}
+
+/// One of Consul's booleans (Go's strconv.ParseBool) in our words. What is none stays as it is, and is refused as every wrong word is.
+fn switch(value: OsString) -> OsString {
+    match value.to_str() {
+        Some("1" | "t" | "T" | "TRUE" | "true" | "True") => "true".into(),
+        Some("0" | "f" | "F" | "FALSE" | "false" | "False") => "false".into(),
+        _ => value,
+    }
 }
 
 fn closest_variable(name: &str) -> Option<String> {

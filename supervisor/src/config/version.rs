@@ -1,8 +1,8 @@
 //! The version of the configuration: the same for all instances that are configured alike.
 //!
 //! It is a hash over the settings that differ from their defaults, so that a setting that is new in a release changes nothing
-//! where nobody uses it. What belongs to one instance is left out, and so are secrets and the worker's own command line, which may
-//! hold either.
+//! where nobody uses it. What belongs to one instance is left out, and so is the worker's own command line, which may hold that, or a
+//! secret. No setting is a secret: those are in files.
 
 use uuid::Uuid;
 
@@ -48,7 +48,7 @@ pub(super) fn of(values: &Values<'_>) -> String {
 }
 
 fn is_shared(key: &Key) -> bool {
-    !PER_INSTANCE.contains(&key.path) && !key.path.ends_with("token")
+    !PER_INSTANCE.contains(&key.path)
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 
 use lifecycle::AgentMode;
 
+use super::keys;
 use super::problem::Problem;
 use super::sources::Place;
 use super::values::Values;
@@ -80,7 +81,13 @@ pub(super) fn find(name: &OsStr) -> Result<PathBuf, which::Error> {
     which::which_in(name, Some(path), std::env::current_dir().unwrap_or_default())
 }
 
-/// The variables that hold secrets for us and are none of the children's business.
-pub(super) fn secrets() -> Vec<OsString> {
-    ["CONSUL_HTTP_TOKEN", "CONSUL_HTTP_TOKEN_FILE"].map(OsString::from).to_vec()
+/// The variables that hold secrets for us, or say where they are, and are none of the children's business.
+pub fn secrets() -> Vec<OsString> {
+    ["agent.token-file", "agent.own-token-file", "agent.encrypt-file"]
+        .into_iter()
+        .filter_map(keys::find)
+        .flat_map(|key| key.of_consul.map(str::to_owned).into_iter().chain([key.variable()]))
+        .chain(super::shown::SECRETS.map(str::to_owned))
+        .map(OsString::from)
+        .collect()
 }

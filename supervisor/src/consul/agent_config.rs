@@ -11,7 +11,8 @@ use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value, json};
 
-use crate::config::{Agent, Api, identity};
+use super::credentials::Credentials;
+use crate::config::{Agent, Api, ClusterTls, identity};
 use crate::os::children::Program;
 
 /// Writes the agent's configuration beside its data and says how to start it. What an earlier agent kept of the check `http_check`
@@ -19,13 +20,12 @@ use crate::os::children::Program;
 ///
 /// # Errors
 /// The folder cannot be made or the file not written.
-pub fn prepare(agent: &Agent, forgotten: &[String]) -> io::Result<Program> {
+pub fn prepare(agent: &Agent, credentials: &Credentials, forgotten: &[String]) -> io::Result<Program> {
     std::fs::create_dir_all(&agent.data_dir)?;
     for check in forgotten {
         forget_check(&agent.data_dir.join("data/checks"), check);
     }
-    let file = agent.data_dir.join("supervisor.json");
-    write_private(&file, &configuration(agent).to_string())?;
+    let file = write(agent, credentials)?;
     let mut arguments = vec!["agent".into()];
     if let Some(dir) = &agent.config_dir {
         arguments.push(prefixed("-config-dir=", dir));
@@ -34,12 +34,22 @@ pub fn prepare(agent: &Agent, forgotten: &[String]) -> io::Result<Program> {
     Ok(Program {
         path: agent.bin.clone(),
         arguments,
-        hidden_variables: vec!["CONSUL_HTTP_TOKEN".into(), "CONSUL_HTTP_TOKEN_FILE".into()],
+        hidden_variables: crate::config::secret_variables(),
         variables: Vec::new(),
         stdin: false,
         foreground: false,
         user: None,
     })
+}
+
+/// Writes the agent's configuration and says where it is.
+///
+/// # Errors
+/// The file cannot be written.
+pub fn write(agent: &Agent, credentials: &Credentials) -> io::Result<PathBuf> {
+    let file = agent.data_dir.join("supervisor.json");
+    write_private(&file, &configuration(agent, credentials).to_string())?;
+    Ok(file)
 }
 
 /// Removes a check from what an earlier agent has kept. An agent restores the checks of its data directory, and those that it makes itself
@@ -71,7 +81,7 @@ fn write_private(path: &Path, text: &str) -> io::Result<()> {
     std::fs::rename(&fresh, path)
 }
 
-fn configuration(agent: &Agent) -> Value {
+fn configuration(agent: &Agent, credentials: &Credentials) -> Value {
     let mut ports = Map::from_iter([
         ("serf_lan".to_owned(), json!(agent.serf_port)),
         ("dns".to_owned(), json!(agent.dns_port.map_or(-1, i32::from))),
@@ -84,6 +94,8 @@ fn configuration(agent: &Agent) -> Value {
             address.to_string()
         }
         Api::Unix(path) => format!("unix://{}", path.display()),
+        // Refused where the configuration is read: an agent of ours is here.
+        Api::Url { .. } => String::new(),
     };
     let mut configuration = json!({
         "server": false,
@@ -104,9 +116,39 @@ fn configuration(agent: &Agent) -> Value {
     });
     if let Value::Object(object) = &mut configuration {
         object.extend(agent.datacenter.as_ref().map(|name| ("datacenter".to_owned(), json!(name))));
-        object.extend(agent.encrypt.as_ref().map(|key| ("encrypt".to_owned(), json!(key.0))));
+        if let Some(key) = &agent.encrypt {
+            object.insert("encrypt".to_owned(), json!(key.0));
+            // Otherwise the key of the first start is kept beside the data, and beats the file from then on.
+            object.insert("disable_keyring_file".to_owned(), json!(true));
+        }
+        object.extend(acl(credentials));
+        object.extend(tls(&agent.tls));
     }
     configuration
+}
+
+/// With a token the agent asks for one too, of everybody who uses its API: the worker is beside it. None is lent to those who show none
+/// (`tokens.default`).
+fn acl(credentials: &Credentials) -> Option<(String, Value)> {
+    let own = credentials.own_token.as_ref()?;
+    let acl = json!({ "enabled": true, "default_policy": "deny", "tokens": { "agent": own.0 } });
+    Some(("acl".to_owned(), acl))
+}
+
+/// By the names that all versions know.
+fn tls(tls: &ClusterTls) -> Vec<(String, Value)> {
+    let Some(ca_file) = &tls.ca_file else { return Vec::new() };
+    let mut keys = vec![
+        ("ca_file", json!(ca_file)),
+        ("verify_outgoing", json!(tls.verify_outgoing)),
+        ("verify_server_hostname", json!(tls.verify_server_hostname)),
+        ("verify_incoming", json!(tls.verify_incoming)),
+        ("auto_encrypt", json!({ "tls": tls.auto_encrypt })),
+    ];
+    if let Some((certificate, key)) = &tls.certificate {
+        keys.extend([("cert_file", json!(certificate)), ("key_file", json!(key))]);
+    }
+    keys.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
 }
 
 #[cfg(test)]
@@ -114,7 +156,7 @@ mod tests {
     use std::os::unix::fs::PermissionsExt;
 
     use super::*;
-    use crate::config::Secret;
+    use crate::config::{Access, Secret};
 
     #[test]
     fn only_the_named_check_is_forgotten() {
@@ -133,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn the_gossip_key_is_in_a_private_file_and_not_in_argv() {
+    fn secrets_are_in_a_private_file_and_not_in_argv() {
         let dir = tempfile::tempdir().expect("folder");
         let agent = Agent {
             bin: "/bin/consul".into(),
@@ -148,13 +190,20 @@ mod tests {
             serf_port: 8301,
             dns_port: None,
             log_level: "warn".to_owned(),
-            token: None,
+            access: Access::default(),
+            own_token_file: None,
+            tls: ClusterTls::default(),
         };
-        let program = prepare(&agent, &["demo:worker".to_owned()]).expect("prepared");
+        let mut credentials = Credentials::default();
+        credentials.own_token = Some(Secret("own-token".to_owned()));
+        let program = prepare(&agent, &credentials, &["demo:worker".to_owned()]).expect("prepared");
         let file = dir.path().join("supervisor.json");
         assert_eq!(program.arguments.last(), Some(&prefixed("-config-file=", &file)));
-        assert!(!format!("{program:?}{agent:?}").contains("gossip-key"));
-        assert!(std::fs::read_to_string(&file).expect("file").contains("gossip-key"));
+        let (shown, written) =
+            (format!("{program:?}{agent:?}{credentials:?}"), std::fs::read_to_string(&file).expect("file"));
+        for secret in ["gossip-key", "own-token"] {
+            assert!(!shown.contains(secret) && written.contains(secret), "{shown}");
+        }
         assert_eq!(file.metadata().expect("metadata").permissions().mode() & 0o777, 0o600);
     }
 }

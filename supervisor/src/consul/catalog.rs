@@ -24,17 +24,20 @@ pub struct Entry {
 /// A request, the agent that it is for, and how long it may take.
 pub type Asked = (Generation, Request, Duration);
 
-/// Serves requests until the sender is dropped. An entry says what is known of the `devices` when it is registered.
+/// Serves requests until the sender is dropped. An entry says what is known of the `devices` when it is registered; it is on the agent's
+/// `node`, once that has said its name.
 pub async fn run(
     client: ApiClient,
     entry: watch::Receiver<Entry>,
     devices: watch::Receiver<Option<Devices>>,
+    node: watch::Receiver<Option<String>>,
     mut requests: mpsc::Receiver<Asked>,
     events: mpsc::Sender<Event>,
 ) {
     while let Some((generation, request, timeout)) = requests.recv().await {
         let (entry, known) = (entry.borrow().clone(), devices.borrow().clone());
-        let outcome = answer(&client, &entry, known.as_ref(), request, timeout).await;
+        let node = node.borrow().clone();
+        let outcome = answer(&client, &entry, known.as_ref(), node.as_deref(), request, timeout).await;
         if events.send(Event::CatalogReplied { generation, outcome }).await.is_err() {
             return;
         }
@@ -45,6 +48,7 @@ async fn answer(
     client: &ApiClient,
     Entry { service, check }: &Entry,
     devices: Option<&Devices>,
+    node: Option<&str>,
     request: Request,
     timeout: Duration,
 ) -> Result<(), Failure> {
@@ -53,26 +57,31 @@ async fn answer(
         Request::Update(report) => client.update(service, &report, timeout).await,
         Request::AddHttpCheck => client.add_http_check(service, check, timeout).await,
         Request::RemoveHttpCheck => client.remove_http_check(service, timeout).await,
-        Request::Deregister => deregister(client, service, timeout).await,
+        Request::Deregister => deregister(client, service, node, timeout).await,
     }
 }
 
 /// Removes the entry and looks at the servers until it is gone: the agent says 200 as soon as it has forgotten the service itself, which
 /// says nothing about the servers (while there is no leader they keep it).
-async fn deregister(client: &ApiClient, service: &Service, timeout: Duration) -> Result<(), Failure> {
+async fn deregister(
+    client: &ApiClient,
+    service: &Service,
+    node: Option<&str>,
+    timeout: Duration,
+) -> Result<(), Failure> {
     let deadline = Instant::now() + timeout;
     client.deregister(service, timeout).await?;
+    let mut why = "still listed by the servers".to_owned();
     loop {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
-            return Err(Failure::Unreachable(
-                "deregistered at the agent, and still listed by the servers".to_owned(),
-            ));
+            return Err(Failure::Unreachable(format!("deregistered at the agent, but: {why}")));
         }
-        match client.is_listed(service, left).await {
+        match client.is_listed(service, node, left).await {
             Ok(false) => return Ok(()),
-            Ok(true) => {}
-            // Without a leader nobody can tell: asked again until the time is over.
+            Ok(true) => why = "still listed by the servers".to_owned(),
+            // Without a leader, or the permission to look, nobody can tell: asked again until the time is over.
+            Err(Failure::Refused(reason)) => why = format!("nobody can tell whether it is gone: {reason}"),
             Err(failure) => tracing::debug!(reason = failure.reason(), "the catalog cannot be asked"),
         }
         sleep(LOOK_AGAIN.min(left)).await;

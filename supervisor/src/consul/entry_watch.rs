@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use lifecycle::{Event, Failure, Generation, Level, Listing, View};
 use serde_json::Value;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 use tokio::time::sleep;
 
 use super::api_client::{ApiClient, http_check_id, ttl_check_id};
@@ -21,10 +21,20 @@ const LAST: Duration = Duration::from_millis(500);
 const AT_LEAST: Duration = Duration::from_millis(2);
 
 /// Asks again and again, and reports every view that differs from the one before.
-pub async fn run(client: ApiClient, service: Service, generation: Generation, events: mpsc::Sender<Event>) {
+///
+/// An answer that proves nothing, since the token may not read the entry, is no view, and is asked for without waiting: no index moves
+/// when a permission is given.
+pub async fn run(
+    client: ApiClient,
+    service: Service,
+    node: watch::Receiver<Option<String>>,
+    generation: Generation,
+    events: mpsc::Sender<Event>,
+) {
     let (mut index, mut last, mut delay) = (0, None, FIRST);
     loop {
-        let (view, pause) = match client.entry(&service, index, WAIT, TIMEOUT).await {
+        let at = node.borrow().clone();
+        let (view, pause) = match client.entry(&service, at.as_deref(), index, WAIT, TIMEOUT).await {
             Ok((entry, next)) => {
                 // An index that goes backwards belongs to servers that were reset: begin anew (the same documentation).
                 index = if next < index { 0 } else { next };

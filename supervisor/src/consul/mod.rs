@@ -3,5 +3,8 @@
 pub mod agent_config;
 pub mod api_client;
 pub mod catalog;
+pub mod connection;
+pub mod credentials;
 pub mod entry_watch;
 pub mod readiness;
+pub mod trouble;

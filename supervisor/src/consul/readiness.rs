@@ -4,11 +4,11 @@
 
 use std::time::Duration;
 
-use lifecycle::{AgentReport, Event, Failure, Generation};
-use tokio::sync::mpsc;
-use tokio::time::sleep;
+use lifecycle::{AgentReport, Cluster, Event, Failure, Generation};
+use tokio::sync::{mpsc, watch};
+use tokio::time::{Instant, sleep};
 
-use super::api_client::ApiClient;
+use super::api_client::{ApiClient, Myself};
 
 const TIMEOUT: Duration = Duration::from_secs(1);
 /// From exec to a ready agent takes about 70 ms: asked often at first, and less and less often.
@@ -16,6 +16,9 @@ const FIRST: Duration = Duration::from_millis(5);
 const LAST: Duration = Duration::from_secs(1);
 /// Once ready.
 const STEADY: Duration = Duration::from_secs(2);
+
+/// How long what the agent says of itself holds: its neighbours come and go.
+const ANEW: Duration = Duration::from_secs(10);
 
 /// Which agent it must be.
 #[derive(Clone, Debug)]
@@ -34,13 +37,21 @@ pub enum Identity {
 }
 
 /// Asks again and again, and reports every answer.
-pub async fn run(client: ApiClient, identity: Identity, generation: Generation, events: mpsc::Sender<Event>) {
+/// The node's name goes to `node` once the agent has said it.
+pub async fn run(
+    client: ApiClient,
+    identity: Identity,
+    node: watch::Sender<Option<String>>,
+    generation: Generation,
+    events: mpsc::Sender<Event>,
+) {
     let mut delay = FIRST;
-    let mut node = None;
+    let mut known = None;
     loop {
-        let report = match ask(&client, &identity, &mut node).await {
+        let report = match ask(&client, &identity, &node, &mut known).await {
             Ok(report) => report,
             Err(Failure::Unanswered(reason)) => AgentReport::Silent(reason),
+            Err(Failure::Unreachable(reason)) => AgentReport::Unreachable(reason),
             Err(failure) => AgentReport::NotReady(failure.reason().to_owned()),
         };
         let ready = matches!(report, AgentReport::Ready { .. });
@@ -52,40 +63,59 @@ pub async fn run(client: ApiClient, identity: Identity, generation: Generation, 
     }
 }
 
-/// `node` is the name of the agent's node, once that is known.
+/// What need not be asked every time.
+struct Known {
+    myself: Myself,
+    /// When it was asked.
+    asked: Instant,
+    /// What is wrong with the agent's own token; `None` before that was asked.
+    trouble: Option<String>,
+}
+
 async fn ask(
     client: &ApiClient,
     identity: &Identity,
-    node: &mut Option<String>,
+    node: &watch::Sender<Option<String>>,
+    known: &mut Option<Known>,
 ) -> Result<AgentReport, Failure> {
-    let name = match node {
-        Some(name) => name,
-        None => match identity {
-            Identity::Ours { node: name, node_id, .. } => {
-                let id = client.own_node_id(TIMEOUT).await?;
-                if id != *node_id {
-                    return Ok(AgentReport::NotReady(format!(
-                        "the API is served by another agent (node id {id}): give this one an address of its own with agent.http-addr"
-                    )));
-                }
-                node.insert(name.clone())
-            }
-            Identity::Any => node.insert(client.own_node_name(TIMEOUT).await?),
-        },
+    let expected = match identity {
+        Identity::Ours { node, .. } => Some(node.as_str()),
+        Identity::Any => None,
     };
+    // First, since it takes no token: an agent that does not reach the servers cannot know any, and calls it unknown.
     let leader = client.leader(TIMEOUT).await?;
     if leader.is_empty() {
         return Ok(AgentReport::NotReady("the Consul servers have no leader".to_owned()));
     }
-    let Some(known) = client.node_address(name, TIMEOUT).await? else {
-        return Ok(AgentReport::NotReady(format!("node {name} is not in the catalog yet")));
+    let known = match known.take().filter(|known| known.asked.elapsed() < ANEW) {
+        Some(fresh) => known.insert(fresh),
+        None => {
+            let myself = client.myself(expected, TIMEOUT).await?;
+            known.insert(Known { myself, asked: Instant::now(), trouble: None })
+        }
     };
-    if let Identity::Ours { address, .. } = identity
-        && known.parse() != Ok(*address)
+    let Myself { node: name, node_id, cluster } = &known.myself;
+    if let Identity::Ours { node_id: ours, .. } = identity
+        && node_id != ours
     {
         return Ok(AgentReport::NotReady(format!(
-            "another host is in the catalog as node {name}, at {known} and not at {address}: give each its own agent.node-name"
+            "the API is served by another agent (node id {node_id}): give this one an address of its own with agent.http-addr"
         )));
     }
-    Ok(AgentReport::Ready { leader })
+    node.send_if_modified(|node| node.replace(name.clone()).as_ref() != Some(name));
+    let Some(address) = client.node_address(name, TIMEOUT).await? else {
+        return Ok(AgentReport::NotReady(client.why_no_node(name, TIMEOUT).await?));
+    };
+    if let Identity::Ours { address: ours, .. } = identity
+        && address.parse() != Ok(*ours)
+    {
+        return Ok(AgentReport::NotReady(format!(
+            "another host is in the catalog as node {name}, at {address} and not at {ours}: give each its own agent.node-name"
+        )));
+    }
+    if known.trouble.is_none() && expected.is_some() {
+        known.trouble = Some(client.own_token_trouble(name, TIMEOUT).await?.unwrap_or_default());
+    }
+    let trouble = known.trouble.clone().unwrap_or_default();
+    Ok(AgentReport::Ready { leader, cluster: Cluster { trouble, ..cluster.clone() } })
 }

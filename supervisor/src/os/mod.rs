@@ -6,6 +6,7 @@
 pub mod children;
 pub mod descriptors;
 pub mod memory;
+pub mod privacy;
 pub mod signals;
 pub mod terminal;
 pub mod user;
