@@ -733,7 +733,10 @@ impl Instance {
         reasons.extend(self.gpu_report().map(|report| report.note));
         reasons.extend(self.agent_trouble());
         if self.policy.agent != AgentMode::None {
-            reasons.extend(self.registration.last_failure().map(|failure| format!("catalog: {failure}")));
+            // What the agent is not well by need not be said twice.
+            let failure = self.registration.last_failure();
+            let news = failure.filter(|failure| !reasons.iter().any(|reason| reason.ends_with(failure)));
+            reasons.extend(news.map(|failure| format!("catalog: {failure}")));
             reasons.extend(self.catalog_trouble());
         }
         match self.phase() {
