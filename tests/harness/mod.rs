@@ -88,9 +88,26 @@ pub struct Server {
     pub http: u16,
     pub serf: u16,
     pub rpc: u16,
+    wan: u16,
+    bind: String,
     /// Shown with every question.
     pub token: Option<String>,
     dir: tempfile::TempDir,
+}
+
+/// Asks a server, from any thread.
+#[derive(Clone)]
+pub struct Looker {
+    http: u16,
+    token: String,
+}
+
+impl Looker {
+    pub fn get(&self, path: &str) -> Option<Value> {
+        let url = format!("http://127.0.0.1:{}{path}", self.http);
+        let agent = ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).build().new_agent();
+        agent.get(url).header("X-Consul-Token", &self.token).call().ok()?.body_mut().read_json().ok()
+    }
 }
 
 impl Server {
@@ -111,18 +128,55 @@ impl Server {
         if let Some(further) = further {
             std::fs::write(dir.path().join("further.json"), further.to_string()).expect("written");
         }
-        let child = Self::spawn(dir.path(), bind, http, serf, ports);
-        let [_, rpc] = ports;
-        let server = Self { child, http, serf, rpc, token: token.map(str::to_owned), dir };
+        let child = Self::spawn(dir.path(), bind, http, serf, ports, &["-bootstrap-expect=1"]);
+        let ([wan, rpc], token) = (ports, token.map(str::to_owned));
+        let server = Self { child, http, serf, rpc, wan, bind: bind.to_owned(), token, dir };
         server.wait_for_leader();
         server
     }
 
-    fn spawn(dir: &Path, bind: &str, http: u16, serf: u16, [wan, rpc]: [u16; 2]) -> Child {
+    /// Three servers, one of which leads.
+    pub fn cluster() -> [Self; 3] {
+        let ports = [free_port(), free_port(), free_port()];
+        let join = ports.map(|port| format!("-retry-join=127.0.0.1:{port}"));
+        let servers = ports.map(|serf| {
+            let dir = tempfile::tempdir().expect("folder");
+            let (http, [wan, rpc]) = (free_port(), [free_port(), free_port()]);
+            let name = format!("-node=server-{serf}");
+            let mut further = vec!["-bootstrap-expect=3", "-retry-interval=1s", &name];
+            further.extend(join.iter().map(String::as_str));
+            let child = Self::spawn(dir.path(), "127.0.0.1", http, serf, [wan, rpc], &further);
+            Self { child, http, serf, rpc, wan, bind: "127.0.0.1".to_owned(), token: None, dir }
+        });
+        servers.iter().for_each(Self::wait_for_leader);
+        servers
+    }
+
+    /// Whether this one leads.
+    pub fn leads(&self) -> bool {
+        let own = format!("127.0.0.1:{}", self.rpc);
+        self.get("/v1/status/leader").is_some_and(|leader| leader == own.as_str())
+    }
+
+    /// Starts a stopped server again, with all that it has on disk.
+    pub fn start_again(&mut self) {
+        let ports = [self.wan, self.rpc];
+        let dir = self.dir.path();
+        self.child = Self::spawn(dir, &self.bind, self.http, self.serf, ports, &["-bootstrap-expect=1"]);
+        self.wait_for_leader();
+    }
+
+    /// Asks this server from any thread.
+    pub fn looker(&self) -> Looker {
+        Looker { http: self.http, token: self.token.clone().unwrap_or_default() }
+    }
+
+    fn spawn(dir: &Path, bind: &str, http: u16, serf: u16, [wan, rpc]: [u16; 2], words: &[&str]) -> Child {
         let further = Some(dir.join("further.json")).filter(|file| file.exists());
         let log = std::fs::File::options().create(true).append(true).open(dir.join("log")).expect("log");
         Command::new(consul())
-            .args(["agent", "-server", "-bootstrap-expect=1", "-node=server", "-log-level=warn"])
+            .args(["agent", "-server", "-node=server", "-log-level=warn"])
+            .args(words)
             .arg(format!("-bind={bind}"))
             .arg(format!("-data-dir={}", dir.join("data").display()))
             .args(further.map(|file| format!("-config-file={}", file.display())))
@@ -149,10 +203,7 @@ impl Server {
     }
 
     pub fn get(&self, path: &str) -> Option<Value> {
-        let url = format!("http://127.0.0.1:{}{path}", self.http);
-        let agent = ureq::Agent::config_builder().timeout_global(Some(PATIENCE)).build().new_agent();
-        let token = self.token.clone().unwrap_or_default();
-        agent.get(url).header("X-Consul-Token", token).call().ok()?.body_mut().read_json().ok()
+        self.looker().get(path)
     }
 
     /// How many instances of a service there are, and how many of them are passing.
@@ -220,7 +271,11 @@ pub struct Setup {
 impl Setup {
     /// A plain init of a stub worker.
     pub fn plain(worker: &[&str]) -> Self {
-        let dir = tempfile::tempdir().expect("folder");
+        Self::plain_in(&std::env::temp_dir(), worker)
+    }
+
+    fn plain_in(parent: &Path, worker: &[&str]) -> Self {
+        let dir = tempfile::tempdir_in(parent).expect("folder");
         let socket = dir.path().join("control.sock").display().to_string();
         let options = ["--no-agent", "--control-socket", &socket].map(str::to_owned).to_vec();
         let worker = [&[STUB_WORKER], worker].concat().into_iter().map(str::to_owned).collect();
@@ -236,7 +291,12 @@ impl Setup {
 
     /// With an agent that joins at this gossip port, and the service `demo` by a stub worker whose health is in the file `health`.
     pub fn joining(serf: u16, worker: &[&str]) -> Self {
-        let mut setup = Self::plain(&[]);
+        Self::joining_in(&std::env::temp_dir(), serf, worker)
+    }
+
+    /// The same with its folder in this one.
+    pub fn joining_in(parent: &Path, serf: u16, worker: &[&str]) -> Self {
+        let mut setup = Self::plain_in(parent, &[]);
         let dir = setup.dir.path().display().to_string();
         let port = free_port();
         std::fs::write(setup.dir.path().join("health"), "200").expect("written");

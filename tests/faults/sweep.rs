@@ -3,8 +3,6 @@
 //! The moments lie on a grid over each stretch of the life, so the time that passes before each is the subject here, not a way to wait
 //! for something. `PILOTLIGHT_SWEEP=300` takes that many moments; the default is what a test run has time for.
 
-mod harness;
-
 use std::collections::BTreeMap;
 use std::os::unix::process::ExitStatusExt;
 use std::process::ExitStatus;
@@ -12,7 +10,8 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use harness::{Server, Setup, Supervisor, pid_of, show, signal, wait_for};
+use crate::harness::{self, Server, Setup, Supervisor, pid_of, show, signal, wait_for};
+use crate::matrix::{Entry, Exit, Worker, record};
 
 /// At once: instances spend most of a stop waiting.
 const SIDE_BY_SIDE: usize = 8;
@@ -132,6 +131,9 @@ fn sigterm_at_any_moment_leaves_no_ghost_no_process_and_no_late_exit() {
     ));
     let wrong = [&findings.ghosts, &findings.survivors, &findings.late, &findings.statuses];
     assert!(wrong.iter().all(|list| list.is_empty()), "{findings:#?}");
+    let done =
+        "TERM on a grid from exec to passing, over back-off, drain, restarts of either process, and a stop";
+    record("SIGTERM at any point of the life", done, Entry::Gone, Worker::Dead, Exit::WithTheWorkers);
 }
 
 fn name(number: usize) -> String {
