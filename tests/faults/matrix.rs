@@ -1,5 +1,7 @@
 //! What each fault did, as it was seen, and docs/faults.md, which says the same.
 
+#![expect(clippy::indexing_slicing, clippy::panic, reason = "this is part of tests: it may fail them")]
+
 use std::fs::File;
 use std::io::{Read, Seek, Write};
 use std::os::unix::process::ExitStatusExt;
@@ -190,7 +192,7 @@ pub(crate) fn record(fault: &str, done: &str, entry: Entry, worker: Worker, exit
     let row = format!("| {fault} | {done} | {} | {} | {} |\n", entry.words(), worker.words(), exit.words());
     let mut file = File::options().read(true).write(true).open(DOCUMENT).expect("docs/faults.md");
     // Each test is a process of its own.
-    file.lock().expect("locked");
+    rustix::fs::flock(&file, rustix::fs::FlockOperation::LockExclusive).expect("locked");
     let mut text = String::new();
     file.read_to_string(&mut text).expect("read");
     let (before, rest) = text.split_once(BEGIN).expect("the table's beginning");

@@ -87,7 +87,9 @@ fn agents_disk_full() {
     let filled = std::fs::write(&full, vec![0; 4 << 20]).expect_err("no room for that");
     assert_eq!(filled.kind(), std::io::ErrorKind::StorageFull);
     signal(pid_of(&supervisor.status().expect("a status"), "agent"), libc::SIGKILL);
-    wait_for("the reason", || supervisor.log().contains("No space left on device").then_some(()));
+    wait_for("the reason", || {
+        supervisor.log().to_lowercase().contains("no space left on device").then_some(())
+    });
     std::fs::remove_file(&full).expect("removed");
     supervisor.wait_for_status("another agent", |status| {
         status["agent"]["ready"] == true && status["phase"] == "passing"

@@ -11,13 +11,13 @@ fn worker_crashes() {
     let supervisor = Setup::joining(server.serf, &[]).option("restart-backoff-min", "500ms").start();
     let worker = passing(&supervisor, &server);
     let observer = Observer::begin(&server, "demo");
-    signal(worker, libc::SIGSEGV);
+    signal(worker, libc::SIGABRT);
     supervisor.wait_for_status("another worker", |status| {
         status["worker"]["restarts"] == 1 && status["phase"] == "passing"
     });
     server.wait_for_instances("demo", (1, 1));
     let entry = Entry::of(&observer, &server, "demo");
-    record("worker crashes", "SEGV to the worker", entry, Worker::of(worker, &supervisor), Exit::GoesOn);
+    record("worker crashes", "ABRT to the worker", entry, Worker::of(worker, &supervisor), Exit::GoesOn);
 }
 
 #[test]
@@ -40,8 +40,6 @@ fn worker_hangs() {
         .option("worker-liveness", "/livez")
         .option("worker-liveness-threshold", "5")
         .option("restart-backoff-min", "500ms")
-        // Not even KILL is needed to wait for.
-        .option("stop-timeout", "7s")
         .start();
     let worker = passing(&supervisor, &server);
     let observer = Observer::begin(&server, "demo");
