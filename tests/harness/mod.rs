@@ -25,7 +25,7 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// How long anything may take on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -111,18 +111,34 @@ impl Server {
         if let Some(further) = further {
             std::fs::write(dir.path().join("further.json"), further.to_string()).expect("written");
         }
-        let child = Self::spawn(dir.path(), bind, http, serf, ports);
+        let child = Self::spawn(dir.path(), bind, http, serf, ports, 1);
         let [_, rpc] = ports;
         let server = Self { child, http, serf, rpc, token: token.map(str::to_owned), dir };
         server.wait_for_leader();
         server
     }
 
-    fn spawn(dir: &Path, bind: &str, http: u16, serf: u16, [wan, rpc]: [u16; 2]) -> Child {
+    /// One of two servers, which have no leader before the other is there: that is told of this one.
+    pub fn start_half(other: Option<&Self>) -> Self {
+        let dir = tempfile::tempdir().expect("folder");
+        let (http, serf, ports) = (free_port(), free_port(), [free_port(), free_port()]);
+        let further = json!({
+            "node_name": format!("server-{http}"),
+            "retry_join": other.map(|other| vec![format!("127.0.0.1:{}", other.serf)]).unwrap_or_default(),
+        });
+        std::fs::write(dir.path().join("further.json"), further.to_string()).expect("written");
+        let child = Self::spawn(dir.path(), "127.0.0.1", http, serf, ports, 2);
+        let [_, rpc] = ports;
+        Self { child, http, serf, rpc, token: None, dir }
+    }
+
+    fn spawn(dir: &Path, bind: &str, http: u16, serf: u16, [wan, rpc]: [u16; 2], expect: u8) -> Child {
         let further = Some(dir.join("further.json")).filter(|file| file.exists());
         let log = std::fs::File::options().create(true).append(true).open(dir.join("log")).expect("log");
         Command::new(consul())
-            .args(["agent", "-server", "-bootstrap-expect=1", "-node=server", "-log-level=warn"])
+            .args(["agent", "-server", "-log-level=warn"])
+            .arg(format!("-bootstrap-expect={expect}"))
+            .args((expect == 1).then_some("-node=server"))
             .arg(format!("-bind={bind}"))
             .arg(format!("-data-dir={}", dir.join("data").display()))
             .args(further.map(|file| format!("-config-file={}", file.display())))
