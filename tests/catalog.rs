@@ -344,3 +344,27 @@ fn an_interfaces_name_chooses_the_address() {
     let status = supervisor.wait_for_phase("passing");
     assert_eq!(status["registration"]["address"], "127.0.0.1");
 }
+
+#[test]
+fn servers_without_a_leader_are_waited_for_while_the_worker_serves() {
+    let half = Server::start_half(None);
+    let supervisor = Setup::joining(half.serf, &[]).start();
+    let status = supervisor.wait_for_status("no leader", |status| {
+        let detail = status["agent"]["detail"].as_str().unwrap_or_default().to_lowercase();
+        detail.contains("leader") && status["worker"]["state"] == "running"
+    });
+    assert_eq!((&status["phase"], &status["healthy"]), (&json!("starting"), &json!(true)), "{status}");
+    let _other = Server::start_half(Some(&half));
+    let status = supervisor.wait_for_phase("passing");
+    assert_eq!(status["agent"]["members"], 3);
+}
+
+#[test]
+fn an_api_that_is_open_to_the_network_is_said_aloud() {
+    let server = Server::start();
+    let api = format!("0.0.0.0:{}", free_port());
+    let supervisor = Setup::joining(server.serf, &[]).option("agent-http-addr", &api).start();
+    supervisor.wait_for_phase("passing");
+    let log = supervisor.log();
+    assert!(log.lines().any(|line| line.contains("open to the network") && line.contains(&api)), "{log}");
+}

@@ -273,3 +273,39 @@ fn a_control_socket_that_is_being_served_is_not_taken_over() {
     refused(&second, &["another supervisor is serving it"]);
     supervisor.wait_for_phase("running");
 }
+
+#[test]
+fn what_consuls_own_variables_cannot_mean_here_is_refused() {
+    let child = Setup::joining(free_port(), &[])
+        .option("agent-http-addr", "https://consul.internal:8501")
+        .option("agent-cert-file", "/nowhere/cert.pem")
+        .variable("CONSUL_HTTP_TOKEN_FILE", "/nowhere/token")
+        .variable("CONSUL_NAMESPACE", "team-a");
+    refused(
+        &child,
+        &[
+            "agent.http-addr = \"https://consul.internal:8501\"",
+            "https and other hosts are for --agent external",
+            "agent.cert-file = \"/nowhere/cert.pem\"",
+            "agent.key-file beside it",
+            "agent.token-file = \"/nowhere/token\" (environment variable CONSUL_HTTP_TOKEN_FILE): a readable file",
+            "CONSUL_NAMESPACE = \"team-a\"",
+            "Consul Enterprise",
+        ],
+    );
+    let external = Setup::joining(free_port(), &[])
+        .option("agent", "external")
+        .option("agent-http-addr", "consul.internal:8500/path")
+        .variable("CONSUL_HTTP_SSL", "maybe")
+        .variable("CONSUL_HTTP_AUTH", "s3cr3t")
+        .variable("CONSUL_HTTP_TOKEN", "s3cr3t\n");
+    let words = [
+        "agent.http-addr = \"consul.internal:8500/path\"",
+        "agent.http-ssl = \"maybe\" (environment variable CONSUL_HTTP_SSL): true or false",
+        "CONSUL_HTTP_AUTH = \"(hidden)\"",
+        "CONSUL_HTTP_TOKEN = \"(hidden)\"",
+    ];
+    refused(&external, &words);
+    let stderr = external.output().stderr;
+    assert!(!String::from_utf8_lossy(&stderr).contains("s3cr3t"));
+}

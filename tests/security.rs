@@ -59,10 +59,15 @@ fn a_token_is_rotated_without_a_restart_of_anything() {
     let supervisor = locked.lock(setup, &old.secret).start();
     let before = supervisor.wait_for_phase("passing");
     replace(&supervisor.path("token"), &new.secret);
-    wait_for("the new token at the agent", || {
-        supervisor.log().contains("the agent takes what was replaced").then_some(())
+    let taken = || {
+        let log = supervisor.log();
+        let rest = log.split("the agent takes what was replaced").nth(1)?;
+        rest.contains("phase=\"passing\"").then_some(())
+    };
+    wait_for("the new token, all the time in the passing set", || {
+        assert_eq!(locked.server.instances("demo"), (1, 1), "{:?}", locked.server.checks("demo"));
+        taken()
     });
-    supervisor.wait_for_phase("passing");
     locked.revoke(&old);
     // The agent delivers a check's news with the token that the entry was registered with.
     supervisor.set_health("503");

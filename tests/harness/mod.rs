@@ -25,7 +25,7 @@ use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 /// How long anything may take on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(30);
@@ -128,7 +128,8 @@ impl Server {
         if let Some(further) = further {
             std::fs::write(dir.path().join("further.json"), further.to_string()).expect("written");
         }
-        let child = Self::spawn(dir.path(), bind, http, serf, ports, &["-bootstrap-expect=1"]);
+        let child =
+            Self::spawn(dir.path(), bind, http, serf, ports, &["-bootstrap-expect=1", "-node=server"]);
         let ([wan, rpc], token) = (ports, token.map(str::to_owned));
         let server = Self { child, http, serf, rpc, wan, bind: bind.to_owned(), token, dir };
         server.wait_for_leader();
@@ -152,6 +153,18 @@ impl Server {
         servers
     }
 
+    /// One of two servers, which have no leader before the other is there: that is told of this one.
+    pub fn start_half(other: Option<&Self>) -> Self {
+        let dir = tempfile::tempdir().expect("folder");
+        let (http, serf, [wan, rpc]) = (free_port(), free_port(), [free_port(), free_port()]);
+        let name = format!("-node=server-{http}");
+        let join = other.map(|other| format!("-retry-join=127.0.0.1:{}", other.serf));
+        let mut words = vec!["-bootstrap-expect=2", &name];
+        words.extend(join.as_deref());
+        let child = Self::spawn(dir.path(), "127.0.0.1", http, serf, [wan, rpc], &words);
+        Self { child, http, serf, rpc, wan, bind: "127.0.0.1".to_owned(), token: None, dir }
+    }
+
     /// Whether this one leads.
     pub fn leads(&self) -> bool {
         let own = format!("127.0.0.1:{}", self.rpc);
@@ -162,7 +175,14 @@ impl Server {
     pub fn start_again(&mut self) {
         let ports = [self.wan, self.rpc];
         let dir = self.dir.path();
-        self.child = Self::spawn(dir, &self.bind, self.http, self.serf, ports, &["-bootstrap-expect=1"]);
+        self.child = Self::spawn(
+            dir,
+            &self.bind,
+            self.http,
+            self.serf,
+            ports,
+            &["-bootstrap-expect=1", "-node=server"],
+        );
         self.wait_for_leader();
     }
 
@@ -175,7 +195,7 @@ impl Server {
         let further = Some(dir.join("further.json")).filter(|file| file.exists());
         let log = std::fs::File::options().create(true).append(true).open(dir.join("log")).expect("log");
         Command::new(consul())
-            .args(["agent", "-server", "-node=server", "-log-level=warn"])
+            .args(["agent", "-server", "-log-level=warn"])
             .args(words)
             .arg(format!("-bind={bind}"))
             .arg(format!("-data-dir={}", dir.join("data").display()))

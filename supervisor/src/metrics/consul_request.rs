@@ -50,9 +50,10 @@ impl<'a> Measured<'a> {
 }
 
 /// Words of the API's paths. Anything else in a path is a name or an id, of which there may be any number.
-const WORDS: [&str; 40] = [
+const WORDS: [&str; 42] = [
     "acl",
     "agent",
+    "authorize",
     "ca",
     "catalog",
     "check",
@@ -68,6 +69,7 @@ const WORDS: [&str; 40] = [
     "force-leave",
     "health",
     "info",
+    "internal",
     "join",
     "kv",
     "leader",
@@ -127,6 +129,7 @@ mod tests {
             ("/v1/health/service/status", "health/service"),
             ("/v1/kv/agent/demo/tags", "kv"),
             ("/v1/session/renew/0c1d", "session/renew"),
+            ("/v1/internal/acl/authorize", "internal/acl/authorize"),
             ("/secret/path", "other"),
             ("", "other"),
         ] {
