@@ -424,6 +424,19 @@ fn no_secret_is_in_any_command_line_environment_log_or_status() {
             look("environ");
         }
     }
+    // Where a secret has to be, nobody else can read it.
+    use std::os::unix::fs::PermissionsExt;
+    let mut holders = 0;
+    for file in files_below(&supervisor.path("agent")) {
+        let text = std::fs::read(&file).unwrap_or_default();
+        let text = String::from_utf8_lossy(&text);
+        if secrets.iter().any(|secret| text.contains(secret)) {
+            let mode = std::fs::metadata(&file).expect("metadata").permissions().mode();
+            assert_eq!(mode & 0o077, 0, "{} is {mode:o}", file.display());
+            holders += 1;
+        }
+    }
+    assert!(holders >= 2, "the configuration and the registration: {holders}");
     supervisor.signal(libc::SIGTERM);
     assert_eq!(supervisor.wait().code(), Some(0), "{}", supervisor.log());
     places.push(("the log".to_owned(), supervisor.log().into_bytes()));
@@ -490,4 +503,38 @@ impl Drop for Ended {
 
 fn is_sleep(pid: i32) -> bool {
     std::fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim() == "sleep")
+}
+
+fn files_below(dir: &std::path::Path) -> Vec<std::path::PathBuf> {
+    let entries = std::fs::read_dir(dir).expect("a folder").map(|entry| entry.expect("an entry").path());
+    let (dirs, mut files): (Vec<_>, Vec<_>) = entries.partition(|path| path.is_dir());
+    files.extend(dirs.iter().flat_map(|dir| files_below(dir)));
+    files
+}
+
+#[test]
+fn an_agent_whose_own_token_is_wrong_works_and_says_so() {
+    let locked = Locked::start();
+    let setup = locked.setup(&[]);
+    let right = locked.token_for(&setup);
+    let file = setup.dir.path().join("own-token");
+    replace(&file, "6e6f7065-0000-0000-0000-000000000000");
+    let supervisor = setup.option("agent-own-token-file", &file.display().to_string()).start();
+    supervisor.wait_for_phase("passing");
+    wait_for_detail(&supervisor, &["leader ", "the agent's own token", "unknown to Consul"]);
+    replace(&file, &right.secret);
+    supervisor.wait_for_status("nothing to mend", |status| {
+        status["phase"] == "passing" && !text(status, "/agent/detail").contains("token")
+    });
+}
+
+#[test]
+fn that_there_is_no_token_where_there_must_be_one_is_said() {
+    let locked = Locked::start();
+    let mut setup = locked.setup(&[]);
+    let at = setup.options.iter().position(|word| word == "--agent-token-file").expect("there");
+    setup.options.drain(at..at + 2);
+    let supervisor = setup.start();
+    let rule = format!("node \"node-{}\" {{ policy = \"read\" }}", supervisor.port);
+    wait_for_reason(&supervisor, &["the servers show nothing of the catalog", "no token is given", &rule]);
 }
