@@ -53,7 +53,7 @@ impl Contender {
         let name = format!("{self:?}-{deed:?}-{run}").to_lowercase();
         // A service of its own each time: the entries that the script leaves behind must not be taken for the next.
         let watch = Watch::new(&servers.api(), &name)?;
-        let instance = Instance::start(lab, &self.plan(&name)?)?;
+        let instance = Instance::start(lab, &self.plan_of(&name, &name)?)?;
         let started = instance.started_at()?;
         let passing = watch.first(started, PATIENCE, "passing", Sighting::has_passing)?;
         let ready_to_passing = ready_at(&instance)?.and_then(|ready| passing.at.duration_since(ready).ok());
@@ -77,8 +77,9 @@ impl Contender {
         Ok(life)
     }
 
-    fn plan(self, name: &str) -> Result<Plan> {
-        let plan = Plan::new(name, name)?;
+    /// A container of this name that serves as this service.
+    pub(crate) fn plan_of(self, name: &str, service: &str) -> Result<Plan> {
+        let plan = Plan::new(name, service)?;
         Ok(match self {
             Self::Supervisor => plan,
             Self::Script => {
@@ -87,7 +88,7 @@ impl Contender {
                 plan.option("--user=0:0")
                     .option(format!("--volume={script}:/entrypoint.sh:ro"))
                     .option("--entrypoint=/entrypoint.sh")
-                    .option(format!("--env=SERVICE={name}"))
+                    .option(format!("--env=SERVICE={service}"))
                     .option("--tmpfs=/tmp")
                     .option("--tmpfs=/etc/consul")
             }

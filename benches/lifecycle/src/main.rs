@@ -8,6 +8,7 @@
 mod alone;
 mod contender;
 mod figures;
+mod rolling;
 
 use std::time::Duration;
 
@@ -23,6 +24,7 @@ fn main() -> Result<()> {
     let lab = Lab::new()?;
     let servers = Servers::start(&lab)?;
     let (mut script, mut ours) = (Measured::default(), Measured::default());
+    let mut rolling = [rolling::Requests::default(), rolling::Requests::default()];
     let (mut agent, mut worker) = (Figures::default(), Figures::default());
     for run in 1..=runs {
         progress(&format!("run {run} of {runs}"));
@@ -33,8 +35,15 @@ fn main() -> Result<()> {
             script.live(Contender::Script, &lab, &servers, deed, run)?;
             ours.live(Contender::Supervisor, &lab, &servers, deed, run)?;
         }
+        for (contender, sum) in [Contender::Script, Contender::Supervisor].into_iter().zip(&mut rolling) {
+            let requests = rolling::restart(contender, &lab, &servers, run)?;
+            sum.answered += requests.answered;
+            sum.failed += requests.failed;
+            sum.reasons.extend(requests.reasons);
+        }
     }
     report(&script, &ours, &agent, &worker);
+    report_rolling(&rolling);
     Ok(())
 }
 
@@ -103,6 +112,22 @@ fn report(script: &Measured, ours: &Measured, agent: &Figures, worker: &Figures)
             format!("start → passing less the larger: {who}"),
             difference(measured.passing.median(), own_needs)
         );
+    }
+}
+
+#[expect(clippy::print_stdout, reason = "as above")]
+fn report_rolling([script, ours]: &[rolling::Requests; 2]) {
+    let failed = |requests: &rolling::Requests| {
+        format!("{} of {}", requests.failed, requests.failed + requests.answered)
+    };
+    println!(
+        "\n{:44} {:>28} {:>28}",
+        "three replaced under load: failed requests",
+        failed(script),
+        failed(ours)
+    );
+    for reason in script.reasons.iter().chain(&ours.reasons).take(6) {
+        println!("   {reason}");
     }
 }
 
