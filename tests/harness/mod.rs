@@ -50,19 +50,39 @@ pub fn wait_for<T>(what: &str, mut look: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// A port that nobody uses, by TCP and by UDP. Each is given out once in a process; other processes get others from the kernel.
+/// A port that nobody uses, by TCP and by UDP, and that no other test is given while this process lives. Not one of those that the kernel
+/// takes for outgoing connections (ip(7), ip_local_port_range): one that is free now might be such a connection's a moment later.
 pub fn free_port() -> u16 {
-    static GIVEN: Mutex<Vec<u16>> = Mutex::new(Vec::new());
-    loop {
-        let tcp = TcpListener::bind("127.0.0.1:0").expect("a port");
-        let port = tcp.local_addr().expect("bound").port();
-        let mut given = GIVEN.lock().expect("not poisoned");
-        if UdpSocket::bind(("127.0.0.1", port)).is_ok() && !given.contains(&port) {
-            given.push(port);
+    static GIVEN: Mutex<Vec<std::fs::File>> = Mutex::new(Vec::new());
+    let dir = std::env::temp_dir().join("pilotlight-test-ports");
+    std::fs::create_dir_all(&dir).expect("a folder");
+    let mut given = GIVEN.lock().expect("not poisoned");
+    // Each process begins elsewhere, so that they seldom meet.
+    let first = std::process::id().wrapping_mul(7919) % u32::from(PORTS);
+    let first = u16::try_from(first).expect("less than PORTS");
+    for step in 0..PORTS {
+        let port = FIRST_PORT + (first + step) % PORTS;
+        let claim = std::fs::File::options()
+            .create(true)
+            .truncate(false)
+            .write(true)
+            .open(dir.join(port.to_string()));
+        let claim = claim.expect("a file");
+        let is_ours = rustix::fs::flock(&claim, rustix::fs::FlockOperation::NonBlockingLockExclusive).is_ok();
+        if is_ours
+            && TcpListener::bind(("127.0.0.1", port)).is_ok()
+            && UdpSocket::bind(("127.0.0.1", port)).is_ok()
+        {
+            given.push(claim);
             return port;
         }
     }
+    panic!("no port is free");
 }
+
+/// Below the kernel's own, and above those of well-known services.
+const FIRST_PORT: u16 = 12_000;
+const PORTS: u16 = 20_000;
 
 pub fn alive(pid: i32) -> bool {
     // A zombie counts as dead: proc_pid_stat(5), field 3.
