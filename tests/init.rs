@@ -199,20 +199,25 @@ fn where_nothing_can_be_written_and_there_is_no_proc_a_plain_init_still_runs() {
 fn an_output_that_nobody_reads_does_not_hold_up_the_end() {
     use std::process::{Command, Stdio};
     let setup = Setup::plain(&[]).option("log-level", "trace");
+    let signals = setup.dir.path().join("signals");
     let (reader, writer) = std::io::pipe().expect("a pipe");
     // The worker itself must not be the one that blocks.
     let mut child = Command::new(SUPERVISOR)
         .arg("run")
         .args(&setup.options)
-        .args(["--", "sh", "-c", &format!("exec {STUB_WORKER} > /dev/null 2>&1")])
+        .args([
+            "--",
+            "sh",
+            "-c",
+            &format!("exec {STUB_WORKER} --signals {} > /dev/null 2>&1", signals.display()),
+        ])
         .stdin(Stdio::null())
         .stdout(writer.try_clone().expect("a pipe"))
         .stderr(writer)
         .spawn()
         .expect("supervisor");
     let pid = i32::try_from(child.id()).expect("a pid");
-    let socket = setup.dir.path().join("control.sock");
-    wait_for("the socket", || socket.exists().then_some(()));
+    wait_for("the worker", || lines(&signals).contains(&"ready".to_owned()).then_some(()));
     // Two lines each: more than the pipe (64 KiB) and the queue (1,024 lines) hold together.
     for _ in 0..20_000 {
         harness::signal(pid, libc::SIGUSR1);
@@ -222,4 +227,127 @@ fn an_output_that_nobody_reads_does_not_hold_up_the_end() {
     let status = wait_for("the end", || child.try_wait().expect("waited"));
     assert_eq!(status.code(), Some(0));
     drop(reader);
+}
+
+#[test]
+fn a_script_whose_interpreter_is_missing_is_127_and_says_which() {
+    use std::os::unix::fs::PermissionsExt;
+    for (first_line, named) in
+        [("#!/no/such/python3 -u", "\"/no/such/python3\""), ("#!/bin/sh\r", "\"/bin/sh\\r\"")]
+    {
+        let mut setup = Setup::plain(&[]);
+        let script = setup.dir.path().join("app");
+        std::fs::write(&script, format!("{first_line}\nexit 0\n")).expect("written");
+        std::fs::set_permissions(&script, std::fs::Permissions::from_mode(0o755)).expect("executable");
+        setup.worker = vec![script.display().to_string()];
+        let output = setup.output();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(127), "{said}");
+        assert!(said.contains(&format!("its first line wants {named}, which is not there")), "{said}");
+    }
+}
+
+#[test]
+fn without_a_path_programs_are_found_where_they_usually_are() {
+    let setup = Setup::shell("exit 3");
+    let words: Vec<&str> = setup.options.iter().map(String::as_str).collect();
+    let output = std::process::Command::new(SUPERVISOR)
+        .env_remove("PATH")
+        .arg("run")
+        .args(words)
+        .args(["--", "sh", "-c", "exit 3"])
+        .output()
+        .expect("supervisor");
+    assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stderr));
+}
+
+#[test]
+fn the_worker_runs_as_the_user_it_is_told_and_still_dies_with_the_supervisor() {
+    use std::os::unix::fs::PermissionsExt;
+    // Another user takes root, as in `make test`.
+    let setup = Setup::plain(&[]).option("worker-user", "nobody");
+    let file = setup.dir.path().join("who");
+    std::fs::write(&file, "").expect("written");
+    std::fs::set_permissions(&file, std::fs::Permissions::from_mode(0o666)).expect("writable");
+    std::fs::set_permissions(setup.dir.path(), std::fs::Permissions::from_mode(0o755))
+        .expect("to be entered");
+    let mut setup = setup;
+    let script = format!("{{ id -un; id -Gn; echo $HOME $USER; }} > {}; exec sleep 1000", file.display());
+    setup.worker = ["sh", "-c", &script].map(str::to_owned).to_vec();
+    let mut supervisor = setup.start();
+    wait_for("the worker's word", || {
+        (lines(&file) == ["nobody", "nogroup", "/nonexistent nobody"]).then_some(())
+    });
+    let worker = pid_of(&supervisor.wait_for_phase("running"), "worker");
+    let status = std::fs::read_to_string(format!("/proc/{worker}/status")).expect("a process");
+    assert!(status.contains("Uid:\t65534\t65534\t65534\t65534"), "{status}");
+    supervisor.signal(libc::SIGKILL);
+    supervisor.wait();
+    wait_for("the worker to die", || (!alive(worker)).then_some(()));
+
+    for (user, expected) in [
+        ("no-such-user", "a user of this system"),
+        ("4242", "UID:GID"),
+        ("nobody:no-such-group", "a group of this system"),
+    ] {
+        let output = Setup::plain(&[]).option("worker-user", user).output();
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.code() == Some(2) && said.contains(expected), "{said}");
+    }
+    let output = Setup::shell("exit $(id -u | tail -c 3)").option("worker-user", "4207:4207").output();
+    assert_eq!(output.status.code(), Some(7), "a number without a name: {output:?}");
+}
+
+#[test]
+fn what_a_worker_leaves_behind_ends_before_the_next_one_is_old_and_nobody_else_does() {
+    let server = harness::Server::start();
+    let mut setup = Setup::joining(server.serf, &[]).option("restart-backoff-min", "10ms");
+    let file = setup.dir.path().join("orphan");
+    setup.worker.extend(["--orphan".to_owned(), file.display().to_string()]);
+    let supervisor = setup.start();
+    let before = supervisor.wait_for_phase("passing");
+    let orphan: i32 = lines(&file).first().and_then(|pid| pid.parse().ok()).expect("a pid");
+    harness::signal(pid_of(&before, "worker"), libc::SIGKILL);
+    wait_for("the orphan to die", || (!alive(orphan)).then_some(()));
+    let after = supervisor.wait_for_status("another worker", |status| {
+        status["worker"]["restarts"] == 1 && status["phase"] == "passing"
+    });
+    assert_eq!(pid_of(&after, "agent"), pid_of(&before, "agent"));
+    let next: i32 =
+        wait_for("another orphan", || lines(&file).first()?.parse().ok().filter(|pid| *pid != orphan));
+    assert!(alive(next), "the new worker's own");
+}
+
+#[test]
+fn a_thousand_orphans_and_a_storm_of_signals_change_nothing() {
+    let mut setup = Setup::plain(&[]);
+    let file = setup.dir.path().join("done").display().to_string();
+    let script = format!(
+        "i=0; while [ $i -lt 1000 ]; do (setsid sh -c : &); i=$((i + 1)); done; touch {file}; trap '' USR1; exec {STUB_WORKER}"
+    );
+    setup.worker = ["sh", "-c", &script].map(str::to_owned).to_vec();
+    let mut supervisor = setup.option("log-level", "warn").start();
+    wait_for("the orphans", || {
+        supervisor.signal(libc::SIGWINCH);
+        std::path::Path::new(&file).exists().then_some(())
+    });
+    for _ in 0..50_000 {
+        supervisor.signal(libc::SIGURG);
+    }
+    let pid = supervisor.pid();
+    wait_for("only the worker to be left", || {
+        let children = std::fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).ok()?;
+        (children.split_whitespace().count() == 1).then_some(())
+    });
+    supervisor.signal(libc::SIGTERM);
+    assert_eq!(supervisor.wait().code(), Some(0), "{}", supervisor.log());
+}
+
+#[test]
+fn where_the_caller_ignores_sigchld_children_are_reaped_all_the_same() {
+    let setup = Setup::shell("exit 8");
+    let script = format!("trap '' CHLD; exec {SUPERVISOR} run {}", setup.quoted());
+    // bash, since dash lets nobody ignore it.
+    let status = std::process::Command::new("bash").args(["-c", &script]).status().expect("a shell");
+    assert_eq!(status.code(), Some(8));
 }
