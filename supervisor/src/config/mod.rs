@@ -5,6 +5,7 @@
 
 mod access;
 pub mod address;
+mod build;
 mod catalog;
 mod environment;
 mod file;
