@@ -1,7 +1,7 @@
 //! What an init costs: the supervisor with `--no-agent` beside tini, dumb-init and supervisord; and what the supervisor costs beside its
 //! agent, and how soon a crash is known at a Consul server. Prints tables and asserts nothing.
 //!
-//! `bench-init SUPERVISOR`; with `worker …` it is the worker of its own measurements.
+//! `bench-init SUPERVISOR [init|catalog]`; with `worker …` it is the worker of its own measurements.
 
 #![expect(clippy::print_stdout, reason = "printing tables is what it is there for")]
 
@@ -21,14 +21,19 @@ fn main() -> anyhow::Result<()> {
     let words: Vec<&str> = words.iter().map(String::as_str).collect();
     match words.as_slice() {
         ["worker", rest @ ..] => worker::run(rest),
-        [supervisor] => {
+        [supervisor, only @ ..] => {
+            let wanted = |part: &str| only.is_empty() || only.contains(&part);
             let supervisor = Path::new(supervisor).canonicalize().context("the supervisor's program")?;
             println!("load before: {}", std::fs::read_to_string("/proc/loadavg")?.trim());
-            init::measure(&supervisor)?;
-            catalog::measure(&supervisor)?;
+            if wanted("init") {
+                init::measure(&supervisor)?;
+            }
+            if wanted("catalog") {
+                catalog::measure(&supervisor)?;
+            }
             println!("load after: {}", std::fs::read_to_string("/proc/loadavg")?.trim());
             Ok(())
         }
-        _ => anyhow::bail!("usage: bench-init SUPERVISOR"),
+        [] => anyhow::bail!("usage: bench-init SUPERVISOR [init|catalog]"),
     }
 }
