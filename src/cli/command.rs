@@ -158,11 +158,9 @@ fn settings(command: Command) -> Command {
 
 /// The option of one setting. `-h` shows the common ones, in a line or two each.
 fn argument(key: &'static Key) -> Arg {
-    let default = key.default.map(|default| format!(" [default: {default}]")).unwrap_or_default();
     let is_switch = key.shape() == Shape::Switch;
-    let of_consul = key.of_consul.map(|variable| format!(" [env: {variable}]")).unwrap_or_default();
     let action = if key.kind == Kind::One { ArgAction::Set } else { ArgAction::Append };
-    Arg::new(key.path)
+    let argument = Arg::new(key.path)
         .long(key.flag)
         .visible_aliases(key.alias)
         .value_name(key.placeholder)
@@ -170,10 +168,26 @@ fn argument(key: &'static Key) -> Arg {
         .num_args(if is_switch { 0..=1 } else { 1..=1 })
         .require_equals(is_switch)
         .default_missing_value("true")
-        .help(format!("{}{default}", key.help))
-        .long_help(format!("{}\n[env: {}]{of_consul}{default}", key.help, key.variable()))
         .hide_short_help(!key.common)
-        .help_heading(key.section().unwrap_or("instance"))
+        .help_heading(key.section().unwrap_or("instance"));
+    if texts_are_wanted() { with_texts(argument, key) } else { argument }
+}
+
+/// Whether anybody is going to read the texts of the options. Making them is much of what reading the command line costs, and PID 1 is
+/// started more often than it is asked for help.
+fn texts_are_wanted() -> bool {
+    let mut words = std::env::args_os().take_while(|word| word != "--");
+    words.any(|word| ["-h", "--help", "help", "man", "completions"].iter().any(|wanted| word == *wanted))
+}
+
+fn with_texts(argument: Arg, key: &Key) -> Arg {
+    let default = key.default.map(|default| format!(" [default: {default}]")).unwrap_or_default();
+    let of_consul = key.of_consul.map(|variable| format!(" [env: {variable}]")).unwrap_or_default();
+    argument.help(format!("{}{default}", key.help)).long_help(format!(
+        "{}\n[env: {}]{of_consul}{default}",
+        key.help,
+        key.variable()
+    ))
 }
 
 /// How the supervisor was called, or would be.

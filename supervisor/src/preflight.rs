@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 use lifecycle::AgentMode;
 
 use crate::config::{Api, Catalog, Config};
-use crate::os::children::Program;
+use crate::os::spawn::Program;
 
 /// The kernel reads no further (execve(2)).
 const INTERPRETER_LINE_MAX: u64 = 255;

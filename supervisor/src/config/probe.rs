@@ -8,7 +8,7 @@ use super::address;
 use super::settings::{Ask, CheckTarget, Probe};
 use super::values::Values;
 use super::worker::{find, secrets};
-use crate::os::children::Program;
+use crate::os::spawn::Program;
 
 /// Our own probes, and what Consul itself asks: the same where it can, and otherwise whether the port takes connections.
 pub(super) fn probe(values: &mut Values<'_>, address: IpAddr, port: u16) -> (Probe, CheckTarget) {

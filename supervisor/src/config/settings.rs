@@ -9,7 +9,8 @@ use lifecycle::{AgentMode, Policy};
 
 use super::address;
 use super::gpu::Gpu;
-use crate::os::children::{Program, Scope};
+use crate::os::children::Scope;
+use crate::os::spawn::Program;
 
 /// Everything that `supervisor run` needs to know, checked.
 #[derive(Clone, Debug)]

@@ -9,7 +9,7 @@ use super::keys;
 use super::problem::Problem;
 use super::sources::Place;
 use super::values::Values;
-use crate::os::children::Program;
+use crate::os::spawn::Program;
 use crate::os::user::User;
 
 /// `by_ipv6` says whether others reach this instance at an IPv6 address.

@@ -13,7 +13,7 @@ use serde_json::{Map, Value, json};
 
 use super::credentials::Credentials;
 use crate::config::{Agent, Api, ClusterTls, identity};
-use crate::os::children::Program;
+use crate::os::spawn::Program;
 
 /// Writes the agent's configuration beside its data and says how to start it. What an earlier agent kept of the check `http_check`
 /// is forgotten.

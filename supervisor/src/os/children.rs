@@ -1,43 +1,18 @@
-//! Spawning, signalling and reaping.
+//! Whose children are whose: spawning, signalling and reaping.
 //!
 //! As PID 1 (or as child subreaper, prctl(2), when not PID 1) this process inherits every orphan below it and has to reap whatever
-//! dies. There is one reaper, here; `Child::wait` beside it would lose the race for the status. So a child is
-//! spawned with the standard library, its handle is dropped, and its pid is all that is kept.
+//! dies. There is one reaper, here; `Child::wait` beside it would lose the race for the status. So a child's pid is
+//! all that is kept of it.
 
-use std::ffi::OsString;
 use std::io;
-use std::os::fd::OwnedFd;
-use std::os::unix::process::CommandExt;
-use std::path::PathBuf;
-use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use lifecycle::{Exit, Role, SpawnFailure};
 use nix::sys::prctl;
-use nix::sys::signal::SigSet;
 use rustix::process::{Pid, Signal, WaitId, WaitIdOptions};
 
+use super::spawn::{Pipes, Program, spawn};
 use super::terminal;
-use super::user::User;
-
-/// What to start.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Program {
-    /// The program file, found already.
-    pub path: PathBuf,
-    /// argv, without the program's own name.
-    pub arguments: Vec<OsString>,
-    /// Variables of our own environment that the child must not see.
-    pub hidden_variables: Vec<OsString>,
-    /// Variables to set.
-    pub variables: Vec<(OsString, OsString)>,
-    /// Whether it may read our standard input; otherwise it gets `/dev/null`.
-    pub stdin: bool,
-    /// Whether it gets the terminal that is ours, if there is one, right away. Otherwise it gets it when it wants to read it.
-    pub foreground: bool,
-    /// Whom to run it as, if not as ourselves.
-    pub user: Option<User>,
-}
 
 /// Whom a signal reaches.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -47,15 +22,6 @@ pub enum Scope {
     Group,
     /// The child alone.
     Child,
-}
-
-/// Where a child's output goes, if not where ours goes.
-#[derive(Debug)]
-pub struct Pipes {
-    /// For descriptor 1.
-    pub stdout: OwnedFd,
-    /// For descriptor 2.
-    pub stderr: OwnedFd,
 }
 
 /// A child that was reaped.
@@ -109,49 +75,10 @@ impl Children {
         program: &Program,
         pipes: Option<Pipes>,
     ) -> Result<i32, SpawnFailure> {
-        let mut command = Command::new(&program.path);
-        command.args(&program.arguments).process_group(0);
-        for name in &program.hidden_variables {
-            command.env_remove(name);
-        }
-        command.envs(program.variables.iter().map(|(name, value)| (name, value)));
-        if !program.stdin {
-            command.stdin(Stdio::null());
-        }
-        if let Some(Pipes { stdout, stderr }) = pipes {
-            command.stdout(stdout).stderr(stderr);
-        }
         // What it has left behind from now on is the new one's.
         self.sweeping &= whose != Whose::Process(Role::Worker);
-        let parent = std::process::id();
-        let foreground = program.foreground && terminal::is_ours();
-        let user = program.user.clone();
-        // SAFETY: between fork and exec only async-signal-safe functions may run (signal-safety(7)). tcsetpgrp(3), setgroups(2), setgid(2),
-        // setuid(2), pthread_sigmask(3), prctl(2), getppid(2), close_range(2) are or are plain system calls, in a process with one thread; nothing
-        // allocates, locks or unwinds.
-        unsafe {
-            command.pre_exec(move || {
-                super::descriptors::close_all_on_exec_in_child();
-                if foreground {
-                    terminal::take_in_child();
-                }
-                if let Some(user) = &user {
-                    user.become_in_child()?;
-                }
-                SigSet::empty().thread_set_mask()?;
-                // After the change of user, which would undo it.
-                prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL)?;
-                // The parent may have died before the line above took effect. PID 1's death takes the namespace with it.
-                if parent != 1 && std::os::unix::process::parent_id() != parent {
-                    return Err(io::ErrorKind::BrokenPipe.into());
-                }
-                Ok(())
-            });
-        }
-        match command.spawn() {
-            Ok(child) => {
-                let pid =
-                    i32::try_from(child.id()).map_err(|error| SpawnFailure::Other(error.to_string()))?;
+        match spawn(program, pipes) {
+            Ok(pid) => {
                 self.ours.push((pid, whose));
                 Ok(pid)
             }

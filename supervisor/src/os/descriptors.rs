@@ -15,9 +15,9 @@ pub fn close_all_on_exec() -> io::Result<()> {
     if result == 0 { Ok(()) } else { close_listed_on_exec() }
 }
 
-/// The same for a child between fork and exec, for what a library has opened since without asking for it; never allocates. On kernels
-/// that cannot do it (before 5.11) such a descriptor reaches the child.
-pub fn close_all_on_exec_in_child() {
+/// The same just before a child executes, for what a library has opened since without asking for it; never allocates, so that it may run
+/// between fork and exec. On kernels that cannot do it (before 5.11) such a descriptor reaches the child.
+pub fn close_new_on_exec() {
     // SAFETY: as above; a plain system call is async-signal-safe.
     let _old_kernel =
         unsafe { libc::syscall(libc::SYS_close_range, 3_u32, u32::MAX, libc::CLOSE_RANGE_CLOEXEC) };

@@ -8,5 +8,6 @@ pub mod descriptors;
 pub mod memory;
 pub mod privacy;
 pub mod signals;
+pub mod spawn;
 pub mod terminal;
 pub mod user;

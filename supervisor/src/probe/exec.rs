@@ -14,7 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::time::timeout;
 
 use super::{Failure, Look};
-use crate::os::children::{Pipes, Program};
+use crate::os::spawn::{Pipes, Program};
 
 /// Of what a command writes, so much is kept.
 const KEPT: usize = 4096;
