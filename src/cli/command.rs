@@ -135,6 +135,7 @@ fn waiting() -> [Arg; 2] {
 
 /// The options of `run`, which `config` takes as well. Made only where they are used: PID 1 has no use for three copies of its options.
 fn settings(command: Command) -> Command {
+    let with_texts = texts_are_wanted();
     let config = Arg::new("config")
         .long("config")
         .value_name("FILE")
@@ -151,13 +152,13 @@ fn settings(command: Command) -> Command {
         .help("The worker and its arguments; without it: model-runtime with the model of --worker-model");
     command
         .arg(config)
-        .args(KEYS.iter().map(argument))
+        .args(KEYS.iter().map(|key| argument(key, with_texts)))
         .arg(no_agent.conflicts_with("agent.mode").help_heading("agent"))
         .arg(worker)
 }
 
 /// The option of one setting. `-h` shows the common ones, in a line or two each.
-fn argument(key: &'static Key) -> Arg {
+fn argument(key: &'static Key, with_texts: bool) -> Arg {
     let is_switch = key.shape() == Shape::Switch;
     let action = if key.kind == Kind::One { ArgAction::Set } else { ArgAction::Append };
     let argument = Arg::new(key.path)
@@ -170,7 +171,7 @@ fn argument(key: &'static Key) -> Arg {
         .default_missing_value("true")
         .hide_short_help(!key.common)
         .help_heading(key.section().unwrap_or("instance"));
-    if texts_are_wanted() { with_texts(argument, key) } else { argument }
+    if with_texts { explained(argument, key) } else { argument }
 }
 
 /// Whether anybody is going to read the texts of the options. Making them is much of what reading the command line costs, and PID 1 is
@@ -180,7 +181,7 @@ fn texts_are_wanted() -> bool {
     words.any(|word| ["-h", "--help", "help", "man", "completions"].iter().any(|wanted| word == *wanted))
 }
 
-fn with_texts(argument: Arg, key: &Key) -> Arg {
+fn explained(argument: Arg, key: &Key) -> Arg {
     let default = key.default.map(|default| format!(" [default: {default}]")).unwrap_or_default();
     let of_consul = key.of_consul.map(|variable| format!(" [env: {variable}]")).unwrap_or_default();
     argument.help(format!("{}{default}", key.help)).long_help(format!(
