@@ -3,15 +3,18 @@
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
-use crate::backend::{Backend as _, TorchScript};
+use crate::backend::{Backend as _, Output, TorchScript};
 use crate::config::cli::{CheckArgs, LogFormat};
 use crate::config::{Running, RuntimeToml};
 use crate::exit::{Exit, Failure};
 use crate::loading::{LoadedModel, load};
 use crate::logging;
 use crate::model::Description;
-use crate::task::Strategy;
+use crate::task::feature_extraction::{Features, features};
+use crate::task::text_classification::{Scored, classify};
 use crate::task::token_classification::{Classifier, Entity};
+use crate::task::{Strategy, Task};
+use crate::text::Tokenized;
 
 /// For models that bring no examples of their own: names, places, numbers, several scripts.
 const GENERIC_EXAMPLES: [&str; 3] = [
@@ -19,6 +22,11 @@ const GENERIC_EXAMPLES: [&str; 3] = [
     "Ada Lovelace wrote to Charles Babbage from London on 10 July 1843.",
     "東京の田中さんは 👩‍🚀 ada@example.org に手紙を書いた。",
 ];
+
+/// Of a text's labels, the best.
+const LABELS_SHOWN: usize = 3;
+/// Of a vector, its first numbers.
+const NUMBERS_SHOWN: usize = 4;
 
 /// Checks a model directory and prints the findings on standard output.
 pub fn check(args: &CheckArgs) -> Result<Exit, Failure> {
@@ -44,7 +52,14 @@ struct Example {
     text: String,
     tokens: usize,
     time: Duration,
-    entities: Vec<Entity>,
+    found: Found,
+}
+
+/// What the model made of an example.
+enum Found {
+    Entities(Vec<Entity>),
+    Labels(Vec<Scored>),
+    Features(Features),
 }
 
 struct Report<'a> {
@@ -57,9 +72,6 @@ fn run_examples(model: &LoadedModel, backend: &TorchScript) -> Result<Vec<Exampl
     let own = &model.description.examples;
     let generic = || GENERIC_EXAMPLES.iter().map(|text| (*text).to_owned()).collect();
     let texts: Vec<String> = if own.is_empty() { generic() } else { own.clone() };
-    // Sentences are read by people here: entities, unless the model's own setting already makes them.
-    let strategy = if model.aggregation == Strategy::None { Strategy::Simple } else { model.aggregation };
-    let classifier = Classifier { labels: &model.description.labels, joiner: &model.tokenizer };
     texts
         .into_iter()
         .map(|text| {
@@ -69,14 +81,32 @@ fn run_examples(model: &LoadedModel, backend: &TorchScript) -> Result<Vec<Exampl
             };
             let tokenized = model.tokenizer.encode(&text).map_err(&fails)?;
             let began = Instant::now();
-            let logits = backend.forward(&[&tokenized.ids]).map_err(|error| fails(error.to_string()))?;
+            let outputs = backend.forward(&[&tokenized.ids]).map_err(|error| fails(error.to_string()))?;
             let time = began.elapsed();
-            let logits = logits.first().ok_or_else(|| fails("the model gave no answer".to_owned()))?;
-            let entities = classifier.entities(&tokenized.tokens, logits, strategy, &["O".to_owned()]);
-            let entities = entities.map_err(|error| fails(error.to_string()))?;
-            Ok(Example { tokens: tokenized.ids.len(), time, entities, text })
+            let output = outputs.first().ok_or_else(|| fails("the model gave no answer".to_owned()))?;
+            let found = find(model, &tokenized, output).map_err(&fails)?;
+            Ok(Example { tokens: tokenized.ids.len(), time, found, text })
         })
         .collect()
+}
+
+fn find(model: &LoadedModel, text: &Tokenized, output: &Output) -> Result<Found, String> {
+    let labels = &model.description.labels;
+    match model.description.task {
+        Task::TokenClassification { aggregation } => {
+            // Sentences are read by people here: entities, unless the model's own setting already makes them.
+            let strategy = if aggregation == Strategy::None { Strategy::Simple } else { aggregation };
+            let classifier = Classifier { labels, joiner: &model.tokenizer };
+            let entities = classifier.entities(&text.tokens, output, strategy, &["O".to_owned()]);
+            entities.map(Found::Entities).map_err(|error| error.to_string())
+        }
+        Task::TextClassification { function } => {
+            classify(labels, output, function, LABELS_SHOWN).map(Found::Labels)
+        }
+        Task::FeatureExtraction { pooling, normalize } => {
+            features(output, pooling, normalize).map(Found::Features)
+        }
+    }
 }
 
 impl Report<'_> {
@@ -85,6 +115,16 @@ impl Report<'_> {
         let card = &description.card;
         let shown: Vec<&str> = description.labels.iter().take(8).map(String::as_str).collect();
         let more = if description.labels.len() > shown.len() { ", …" } else { "" };
+        let labels =
+            (!shown.is_empty()).then(|| format!("{} ({}{more})", description.labels.len(), shown.join(", ")));
+        let (how, value) = match description.task {
+            Task::TokenClassification { aggregation } => ("aggregation", aggregation.as_str().to_owned()),
+            Task::TextClassification { function } => ("function", function.as_str().to_owned()),
+            Task::FeatureExtraction { pooling, normalize } => {
+                let length = if normalize { ", normalised" } else { "" };
+                ("pooling", format!("{}{length}, {} numbers", pooling.as_str(), self.model.columns))
+            }
+        };
         let inputs: Vec<&str> = description.inputs.iter().map(|input| input.as_str()).collect();
         let facts = [
             ("model", Some(description.name().to_owned())),
@@ -92,12 +132,12 @@ impl Report<'_> {
             ("license", card.license.clone()),
             ("attribution", card.attribution.clone()),
             ("directory", Some(description.dir.display().to_string())),
-            ("task", Some(description.task.as_str().to_owned())),
-            ("labels", Some(format!("{} ({}{more})", description.labels.len(), shown.join(", ")))),
+            ("task", Some(description.task.kind().as_str().to_owned())),
+            ("labels", labels),
             ("inputs", Some(inputs.join(", "))),
             ("max length", Some(format!("{} tokens", description.max_seq_length))),
             ("vocabulary", Some(format!("{} tokens", self.model.tokenizer.vocabulary_size()))),
-            ("aggregation", Some(self.model.aggregation.as_str().to_owned())),
+            (how, Some(value)),
             ("device", Some(self.model.device.to_string())),
             ("libtorch", Some(env!("PILOTLIGHT_TORCH_VERSION").to_owned())),
             ("loaded in", Some(format!("{:.2} s, warm-up included", self.load_time.as_secs_f64()))),
@@ -110,19 +150,58 @@ impl Report<'_> {
         for example in &self.examples {
             let milliseconds = example.time.as_secs_f64() * 1e3;
             writeln!(out, "\n\"{}\"  ({} tokens, {milliseconds:.1} ms)", example.text, example.tokens)?;
-            print_entities(&example.entities, out)?;
+            example.found.print(out)?;
         }
         writeln!(
             out,
-            "\nok: the model runs and {} of {} examples have entities",
+            "\nok: the model runs and {} of {} examples have {}",
             self.found(),
-            self.examples.len()
+            self.examples.len(),
+            self.what()
         )
     }
 
     fn found(&self) -> usize {
-        self.examples.iter().filter(|example| !example.entities.is_empty()).count()
+        let is_something = |found: &Found| match found {
+            Found::Entities(entities) => !entities.is_empty(),
+            Found::Labels(_) | Found::Features(_) => true,
+        };
+        self.examples.iter().filter(|example| is_something(&example.found)).count()
     }
+
+    fn what(&self) -> &'static str {
+        match self.model.description.task {
+            Task::TokenClassification { .. } => "entities",
+            Task::TextClassification { .. } => "a label",
+            Task::FeatureExtraction { .. } => "a vector",
+        }
+    }
+}
+
+impl Found {
+    fn print(&self, out: &mut impl Write) -> io::Result<()> {
+        match self {
+            Self::Entities(entities) => print_entities(entities, out),
+            Self::Labels(labels) => {
+                let width =
+                    labels.iter().map(|scored| scored.label.chars().count()).max().unwrap_or_default();
+                labels
+                    .iter()
+                    .try_for_each(|Scored { label, score }| writeln!(out, "  {label:<width$}  {score:.3}"))
+            }
+            Self::Features(Features::Text(vector)) => writeln!(out, "  {}", beginning(vector)),
+            Self::Features(Features::Tokens([vectors])) => {
+                let first = vectors.first().map(|vector| beginning(vector)).unwrap_or_default();
+                writeln!(out, "  {} vectors, the first: {first}", vectors.len())
+            }
+        }
+    }
+}
+
+fn beginning(vector: &[f32]) -> String {
+    let shown: Vec<String> = vector.iter().take(NUMBERS_SHOWN).map(|number| format!("{number:.4}")).collect();
+    let more = if vector.len() > shown.len() { ", …" } else { "" };
+    format!("[{}{more}]", shown.join(", "))
 }
 
 fn print_entities(entities: &[Entity], out: &mut impl Write) -> io::Result<()> {

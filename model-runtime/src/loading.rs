@@ -3,7 +3,6 @@
 use crate::backend::{Device, TorchScript};
 use crate::config::Running;
 use crate::model::{Description, ModelError};
-use crate::task::Strategy;
 use crate::text::{TextTokenizer, TokenizerError};
 
 /// What is known and needed beside the model itself.
@@ -15,8 +14,8 @@ pub struct LoadedModel {
     pub tokenizer: TextTokenizer,
     /// Where the model runs.
     pub device: Device,
-    /// The aggregation of requests that name none.
-    pub aggregation: Strategy,
+    /// How many numbers a row of the model's output has.
+    pub columns: usize,
 }
 
 /// Loads the model and tries it out. Takes its time; call it on a thread of its own.
@@ -32,8 +31,8 @@ pub fn load(description: Description, running: &Running) -> Result<(LoadedModel,
     });
     let panicked = |_| ModelError::Mismatch("reading tokenizer.json panicked; is it damaged?".to_owned());
     let tokenizer = tokenizer.map_err(panicked)??;
-    let model = LoadedModel { description, tokenizer, device, aggregation: running.aggregation };
-    Ok((model, backend?))
+    let (backend, columns) = backend?;
+    Ok((LoadedModel { description, tokenizer, device, columns }, backend))
 }
 
 impl From<TokenizerError> for ModelError {

@@ -1,4 +1,4 @@
-//! The seam to the model: token ids in, logits out. Blocking, called from the model threads only.
+//! The seam to the model: token ids in, rows of numbers out. Blocking, called from the model threads only.
 
 mod cuda;
 mod device;
@@ -39,13 +39,31 @@ impl TokenIds {
     }
 }
 
-/// What the model said about one text: a row of scores for each of its tokens.
+/// What a row of a model's output is about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Granularity {
+    /// A token: the output of a batch has the shape `[batch, tokens, columns]`.
+    Token,
+    /// A text: it has the shape `[batch, columns]`.
+    Text,
+}
+
+/// What the model said about one text: a row of numbers for each of its tokens, or one for all of it.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Logits {
-    /// Token by token, `labels` numbers each.
+pub struct Output {
+    /// Row by row, `columns` numbers each.
     pub values: Vec<f32>,
-    /// How many labels there are.
-    pub labels: usize,
+    /// How many numbers a row has: one for each label, or the width of a vector.
+    pub columns: usize,
+    /// What a row is about.
+    pub granularity: Granularity,
+}
+
+impl Output {
+    /// The rows, in the order of the tokens.
+    pub fn rows(&self) -> std::slice::ChunksExact<'_, f32> {
+        self.values.chunks_exact(self.columns.max(1))
+    }
 }
 
 /// A forward that failed.
@@ -56,7 +74,7 @@ pub struct ForwardError(pub String);
 /// A loaded model. Several threads may call it at once.
 pub trait Backend: Send + Sync + 'static {
     /// Runs one batch; answers in the order of the rows.
-    fn forward(&self, rows: &[&TokenIds]) -> Result<Vec<Logits>, ForwardError>;
+    fn forward(&self, rows: &[&TokenIds]) -> Result<Vec<Output>, ForwardError>;
 
     /// Called once by each model thread before anything else.
     fn enter_thread(&self) {}

@@ -7,13 +7,16 @@ use std::path::Path;
 
 use tch::{CModule, IValue, Kind, Tensor};
 
-use super::{Backend, Device, ForwardError, InputName, Logits, TokenIds};
+use super::{Backend, Device, ForwardError, Granularity, InputName, Output, TokenIds};
 use crate::model::{Description, ModelError};
 
 /// The first two forwards are several times slower than later ones: the interpreter profiles, then optimises.
 const WARM_UP_FORWARDS: usize = 2;
 /// About the length of a sentence.
 const WARM_UP_LENGTH: usize = 16;
+
+/// What Hugging Face's models and sentence-transformers call the tensor that matters, in this order of preference.
+const OUTPUT_NAMES: [&str; 3] = ["logits", "sentence_embedding", "last_hidden_state"];
 
 /// A loaded TorchScript module.
 #[derive(Debug)]
@@ -26,9 +29,9 @@ pub struct TorchScript {
 }
 
 impl TorchScript {
-    /// Loads `model.pt`, runs it at the longest length it may meet, and checks that its outputs have as many columns as
-    /// there are labels.
-    pub fn load(model: &Description, device: Device, threads: usize) -> Result<Self, ModelError> {
+    /// Loads `model.pt`, runs it at the longest length it may meet, and checks that its outputs are what the task needs. The number of
+    /// columns comes with it.
+    pub fn load(model: &Description, device: Device, threads: usize) -> Result<(Self, usize), ModelError> {
         let path = model.file("model.pt");
         let problem = |problem: String| ModelError::File { path: path.clone(), problem };
         let threads = i32::try_from(threads).unwrap_or(i32::MAX);
@@ -41,28 +44,23 @@ impl TorchScript {
 
         let longest = TokenIds::filler(model.pad_token_id, model.max_seq_length);
         let short = TokenIds::filler(model.pad_token_id, WARM_UP_LENGTH.min(model.max_seq_length));
-        let trial = || -> Result<Option<usize>, ForwardError> {
+        let trial = || -> Result<Option<Output>, ForwardError> {
             for _ in 0..WARM_UP_FORWARDS {
                 backend.forward(&[&short, &short])?;
             }
-            Ok(backend.forward(&[&longest])?.first().map(|logits| logits.labels))
+            Ok(backend.forward(&[&longest])?.pop())
         };
         let names: Vec<&str> = backend.inputs.iter().map(|input| input.as_str()).collect();
-        let columns = trial().map_err(|error| {
+        let output = trial().map_err(|error| {
             problem(format!(
                 "a trial forward({}) with {} tokens failed: {error}; check `inputs` and `max_seq_length` in runtime.toml",
                 names.join(", "),
                 model.max_seq_length
             ))
         })?;
-        match columns {
-            Some(columns) if columns == model.labels.len() => Ok(backend),
-            columns => Err(problem(format!(
-                "the model scores {} labels, but `id2label` in config.json has {}; export both from the same model",
-                columns.unwrap_or_default(),
-                model.labels.len()
-            ))),
-        }
+        let output = output.ok_or_else(|| problem("the model gave no answer".to_owned()))?;
+        model.suits(&output).map_err(&problem)?;
+        Ok((backend, output.columns))
     }
 
     fn input(&self, name: InputName, rows: &[&TokenIds], longest: usize) -> Result<Tensor, tch::TchError> {
@@ -80,45 +78,51 @@ impl TorchScript {
         Tensor::f_from_slice(&values)?.f_reshape(shape)?.f_to(self.device.into())
     }
 
-    fn run(&self, rows: &[&TokenIds]) -> Result<Vec<Logits>, String> {
+    fn run(&self, rows: &[&TokenIds]) -> Result<Vec<Output>, String> {
         let readable = |error: tch::TchError| reason(&error);
         let longest = rows.iter().map(|row| row.len()).max().unwrap_or_default();
         let mut inputs = Vec::with_capacity(self.inputs.len());
         for name in &self.inputs {
             inputs.push(IValue::Tensor(self.input(*name, rows, longest).map_err(readable)?));
         }
-        let output = self.module.forward_is(&inputs).map_err(readable)?;
-        let logits = only_tensor(output)?;
-        let shape = logits.size();
-        let [batch, tokens, labels] = *shape.as_slice() else {
-            return Err(format!(
-                "the model returned a tensor of shape {shape:?}, not [batch, tokens, labels]"
-            ));
+        let output = only_tensor(self.module.forward_is(&inputs).map_err(readable)?)?;
+        let shape = output.size();
+        let (batch, longest_i64) = (to_i64(rows.len()), to_i64(longest));
+        let (granularity, columns) = match *shape.as_slice() {
+            [texts, columns] if texts == batch => (Granularity::Text, columns),
+            [texts, tokens, columns] if (texts, tokens) == (batch, longest_i64) => {
+                (Granularity::Token, columns)
+            }
+            _ => {
+                return Err(format!(
+                    "the model returned shape {shape:?} for {batch} rows of {longest} tokens, neither [batch, columns] nor [batch, tokens, columns]"
+                ));
+            }
         };
-        if (batch, tokens) != (to_i64(rows.len()), to_i64(longest)) {
-            return Err(format!(
-                "the model returned shape {shape:?} for {} rows of {longest} tokens",
-                rows.len()
-            ));
-        }
-        let labels = usize::try_from(labels).unwrap_or_default().max(1);
-        let on_cpu = logits.f_to(tch::Device::Cpu).and_then(|logits| logits.f_to_kind(Kind::Float));
-        let flat = on_cpu.and_then(|logits| logits.f_reshape([-1])).map_err(readable)?;
+        let columns = usize::try_from(columns).ok().filter(|columns| *columns > 0);
+        let columns =
+            columns.ok_or_else(|| format!("the model returned shape {shape:?}, which holds no number"))?;
+        let on_cpu = output.f_to(tch::Device::Cpu).and_then(|output| output.f_to_kind(Kind::Float));
+        let flat = on_cpu.and_then(|output| output.f_reshape([-1])).map_err(readable)?;
         let values = Vec::<f32>::try_from(&flat).map_err(readable)?;
-        let per_row = values.chunks(longest * labels);
+        let (stride, own): (usize, fn(&TokenIds) -> usize) = match granularity {
+            Granularity::Text => (columns, |_| 1),
+            Granularity::Token => (longest * columns, TokenIds::len),
+        };
         Ok(rows
             .iter()
-            .zip(per_row)
+            .zip(values.chunks(stride))
             .map(|(row, values)| {
-                let own = values.get(..row.len() * labels).unwrap_or(values);
-                Logits { values: own.to_vec(), labels }
+                // What the model says of the padding is nobody's.
+                let values = values.get(..own(row) * columns).unwrap_or(values).to_vec();
+                Output { values, columns, granularity }
             })
             .collect())
     }
 }
 
 impl Backend for TorchScript {
-    fn forward(&self, rows: &[&TokenIds]) -> Result<Vec<Logits>, ForwardError> {
+    fn forward(&self, rows: &[&TokenIds]) -> Result<Vec<Output>, ForwardError> {
         if rows.is_empty() || rows.iter().any(|row| row.is_empty()) {
             return Err(ForwardError("a batch without rows, or a row without tokens".to_owned()));
         }
@@ -144,7 +148,7 @@ fn load_module(path: &Path, device: Device) -> Result<CModule, String> {
     })
 }
 
-/// The logits, whether the model returns them plainly, first in a tuple, or under their name in a dictionary.
+/// The tensor, whether the model returns it plainly, first in a tuple, or under its name in a dictionary.
 fn only_tensor(output: IValue) -> Result<Tensor, String> {
     match output {
         IValue::Tensor(tensor) => Ok(tensor),
@@ -152,13 +156,20 @@ fn only_tensor(output: IValue) -> Result<Tensor, String> {
             Some(IValue::Tensor(tensor)) => Ok(tensor),
             _ => Err("the model returned a tuple that does not start with a tensor".to_owned()),
         },
-        IValue::GenericDict(entries) => entries
-            .into_iter()
-            .find_map(|entry| match entry {
-                (IValue::String(name), IValue::Tensor(tensor)) if name == "logits" => Some(tensor),
-                _ => None,
+        IValue::GenericDict(entries) => {
+            let mut named: Vec<(String, Tensor)> = entries
+                .into_iter()
+                .filter_map(|entry| match entry {
+                    (IValue::String(name), IValue::Tensor(tensor)) => Some((name, tensor)),
+                    _ => None,
+                })
+                .collect();
+            let place =
+                OUTPUT_NAMES.iter().find_map(|wanted| named.iter().position(|(name, _)| name == wanted));
+            place.map(|place| named.swap_remove(place).1).ok_or_else(|| {
+                format!("the model returned a dictionary without a tensor named {}", OUTPUT_NAMES.join(", "))
             })
-            .ok_or_else(|| "the model returned a dictionary without a tensor named `logits`".to_owned()),
+        }
         other => Err(format!("the model returned {other:?}, not a tensor")),
     }
 }

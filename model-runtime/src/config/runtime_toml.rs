@@ -7,7 +7,7 @@ use serde::Deserialize;
 
 use super::{ByteSize, Span};
 use crate::backend::{DeviceChoice, InputName};
-use crate::task::{Strategy, TaskKind};
+use crate::task::{Function, Pooling, Strategy, TaskKind};
 
 /// The file as it is written.
 #[derive(Debug, Clone, Default, Deserialize)]
@@ -24,6 +24,12 @@ pub struct RuntimeToml {
     pub max_seq_length: Option<NonZeroUsize>,
     /// The aggregation strategy of requests that name none.
     pub aggregation: Option<Strategy>,
+    /// Text classification: how logits become scores; from `problem_type` in config.json when absent.
+    pub function_to_apply: Option<Function>,
+    /// Feature extraction: how tokens' vectors become a text's, for requests that do not say; none when absent.
+    pub pooling: Option<Pooling>,
+    /// Feature extraction: whether vectors are given the length 1, for requests that do not say; not when absent.
+    pub normalize: Option<bool>,
     /// Sentences that `check` runs.
     #[serde(default)]
     pub examples: Vec<String>,

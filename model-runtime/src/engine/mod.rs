@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use crate::backend::{Backend, ForwardError, Logits, TokenIds};
+use crate::backend::{Backend, ForwardError, Output, TokenIds};
 use crate::batcher::Limits;
 use crate::metrics::Metrics;
 
@@ -39,8 +39,8 @@ pub type Reply = Result<Answer, ForwardError>;
 /// What the model said, and how long it took.
 #[derive(Debug, Clone)]
 pub struct Answer {
-    /// The scores.
-    pub logits: Logits,
+    /// The numbers.
+    pub output: Output,
     /// From the queue's door to the start of the batch.
     pub queue_time: Duration,
     /// The forward of the whole batch.

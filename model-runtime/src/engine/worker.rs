@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::queue::{Next, Queue};
 use super::{Answer, Condition, Job};
-use crate::backend::{Backend, ForwardError, Logits, TokenIds};
+use crate::backend::{Backend, ForwardError, Output, TokenIds};
 use crate::metrics::Metrics;
 
 /// The first two forwards of a thread are several times slower than later ones.
@@ -67,10 +67,10 @@ impl Worker {
         self.metrics.observe_batch(&rows);
         match result {
             Ok(all) => {
-                for (job, logits) in jobs.into_iter().zip(all) {
+                for (job, output) in jobs.into_iter().zip(all) {
                     let queue_time = started.saturating_duration_since(job.queued);
                     // A client may have left meanwhile.
-                    let _ = job.reply.send(Ok(Answer { logits, queue_time, inference_time }));
+                    let _ = job.reply.send(Ok(Answer { output, queue_time, inference_time }));
                 }
                 true
             }
@@ -91,15 +91,15 @@ impl Worker {
             let inference_time = started.elapsed();
             let queue_time = started.saturating_duration_since(job.queued);
             let reply = result.and_then(|all| {
-                let logits = all.into_iter().next().ok_or_else(|| ForwardError("no answer".to_owned()))?;
-                Ok(Answer { logits, queue_time, inference_time })
+                let output = all.into_iter().next().ok_or_else(|| ForwardError("no answer".to_owned()))?;
+                Ok(Answer { output, queue_time, inference_time })
             });
             let _ = job.reply.send(reply);
         }
     }
 
     /// A forward in which even a panic is only an error, and which answers every row or none.
-    fn forward(&self, rows: &[&TokenIds]) -> Result<Vec<Logits>, ForwardError> {
+    fn forward(&self, rows: &[&TokenIds]) -> Result<Vec<Output>, ForwardError> {
         // Unwind-safe: a backend is only read by `forward`, and what it made so far is dropped with the panic.
         let result = catch_unwind(AssertUnwindSafe(|| self.backend.forward(rows)));
         let answers = result.map_err(|panic| ForwardError(panic_message(&*panic)))??;
@@ -141,6 +141,7 @@ fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
 mod tests {
     use super::super::{Engine, EngineParts, submit};
     use super::*;
+    use crate::backend::Granularity;
     use crate::batcher::Limits;
     use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -154,13 +155,15 @@ mod tests {
     }
 
     impl Backend for Fragile {
-        fn forward(&self, rows: &[&TokenIds]) -> Result<Vec<Logits>, ForwardError> {
+        fn forward(&self, rows: &[&TokenIds]) -> Result<Vec<Output>, ForwardError> {
             let ids = || rows.iter().map(|row| row.ids[0]);
             assert!(!ids().any(|id| id == PANIC), "unlucky");
             if self.broken.load(Ordering::SeqCst) || ids().any(|id| id == ERROR) {
                 return Err(ForwardError("refused".to_owned()));
             }
-            Ok(ids().map(|id| Logits { values: vec![id as f32], labels: 1 }).collect())
+            Ok(ids()
+                .map(|id| Output { values: vec![id as f32], columns: 1, granularity: Granularity::Text })
+                .collect())
         }
     }
 
@@ -176,7 +179,7 @@ mod tests {
     fn ask(engine: &Engine, ids: &[i64]) -> Vec<Result<f32, String>> {
         let mut reservation = engine.queue().reserve(ids.len()).unwrap();
         let replies = submit(&mut reservation, ids.iter().map(|&id| TokenIds::filler(id, 1)).collect());
-        let value = |answer: Answer| answer.logits.values[0];
+        let value = |answer: Answer| answer.output.values[0];
         replies.into_iter().map(|reply| reply.blocking_recv().unwrap().map(value).map_err(|e| e.0)).collect()
     }
 
@@ -219,7 +222,7 @@ mod tests {
         let replies = submit(&mut reservation, ids.iter().map(|&id| TokenIds::filler(id, 1)).collect());
         engine.finish();
         for (reply, id) in replies.into_iter().zip(ids) {
-            assert_eq!(reply.blocking_recv().unwrap().unwrap().logits.values, [id as f32]);
+            assert_eq!(reply.blocking_recv().unwrap().unwrap().output.values, [id as f32]);
         }
         engine.threads.into_iter().for_each(|thread| thread.join().unwrap());
     }

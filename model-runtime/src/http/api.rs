@@ -1,6 +1,6 @@
 //! The wire shape of `/predict`: Hugging Face's pipelines.
 //!
-//! `{"inputs": "text" | ["text", …], "parameters": {"aggregation_strategy": …, "ignore_labels": […], "truncate": bool}}`
+//! `{"inputs": "text" | ["text", …], "parameters": {…}}`
 //!
 //! JSON that does not parse or has another shape is the sender's program gone wrong (400); a shape that is right with a
 //! value that means nothing here is 422, and so is a parameter that this server does not know: silence would hide typing
@@ -13,18 +13,17 @@ use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
 use super::error::ApiError;
-use crate::task::Strategy;
+use super::parameters::Parameters;
+use crate::task::Task;
 
 /// A request that can be worked on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Request {
     pub(crate) inputs: Inputs,
-    pub(crate) strategy: Option<Strategy>,
-    pub(crate) ignore_labels: Vec<String>,
-    pub(crate) truncate: bool,
+    pub(crate) parameters: Parameters,
 }
 
-/// One text, answered by a list of entities, or several, answered by a list of lists.
+/// One text, answered alone, or several, answered by a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Inputs {
     One(String),
@@ -52,7 +51,8 @@ struct Body {
 }
 
 impl Request {
-    pub(crate) fn parse(body: &[u8]) -> Result<Self, ApiError> {
+    /// Reads the body of a request to a model of this task.
+    pub(crate) fn parse(body: &[u8], task: &Task) -> Result<Self, ApiError> {
         // Read as a struct, an array would be taken for the object's values in order.
         if body.trim_ascii_start().first() != Some(&b'{') {
             let json: Result<IgnoredAny, _> = serde_json::from_slice(body);
@@ -68,44 +68,11 @@ impl Request {
         if body.inputs.texts().is_empty() {
             return Err(ApiError::Unusable("`inputs` is an empty list; send at least one text".to_owned()));
         }
-        let mut request =
-            Self { inputs: body.inputs, strategy: None, ignore_labels: vec!["O".to_owned()], truncate: true };
+        let mut parameters = Parameters::of(task);
         for (name, value) in body.parameters.unwrap_or_default() {
-            request.set(&name, &value).map_err(ApiError::Unusable)?;
+            parameters.set(&name, &value).map_err(ApiError::Unusable)?;
         }
-        Ok(request)
-    }
-
-    fn set(&mut self, name: &str, value: &Value) -> Result<(), String> {
-        match name {
-            "aggregation_strategy" => {
-                let strategy = value.as_str().and_then(Strategy::from_name);
-                let known = "it must be \"none\", \"simple\", \"first\", \"average\" or \"max\"";
-                self.strategy = Some(
-                    strategy
-                        .ok_or_else(|| format!("`parameters.aggregation_strategy` is {value}; {known}"))?,
-                );
-            }
-            "ignore_labels" => {
-                let label = |label: &Value| label.as_str().map(str::to_owned);
-                let labels = value.as_array().and_then(|labels| labels.iter().map(label).collect());
-                self.ignore_labels = labels.ok_or_else(|| {
-                    format!(
-                        "`parameters.ignore_labels` is {value}; it must be a list of labels such as [\"O\"]"
-                    )
-                })?;
-            }
-            "truncate" => {
-                let wrong = || format!("`parameters.truncate` is {value}; it must be true or false");
-                self.truncate = value.as_bool().ok_or_else(wrong)?;
-            }
-            _ => {
-                return Err(format!(
-                    "`parameters.{name}` is not known; known are aggregation_strategy, ignore_labels and truncate"
-                ));
-            }
-        }
-        Ok(())
+        Ok(Self { inputs: body.inputs, parameters })
     }
 }
 
@@ -143,10 +110,14 @@ impl<'de> Visitor<'de> for InputsVisitor {
 
 #[cfg(test)]
 mod tests {
+    use super::super::parameters::OfTask;
     use super::*;
+    use crate::task::Strategy;
+
+    const TASK: Task = Task::TokenClassification { aggregation: Strategy::First };
 
     fn parse(body: &str) -> Result<Request, ApiError> {
-        Request::parse(body.as_bytes())
+        Request::parse(body.as_bytes(), &TASK)
     }
 
     #[test]
@@ -161,10 +132,14 @@ mod tests {
             r#"{"inputs": "a", "options": {"wait_for_model": true},
                 "parameters": {"aggregation_strategy": "MAX", "ignore_labels": [], "truncate": false}}"#,
         );
-        let request = request.unwrap();
-        assert_eq!(request.strategy, Some(Strategy::Max));
-        assert!(request.ignore_labels.is_empty() && !request.truncate);
-        assert!(parse(r#"{"inputs": "a", "parameters": null}"#).unwrap().truncate);
+        let Parameters { truncate, of_task } = request.unwrap().parameters;
+        assert_eq!(
+            of_task,
+            OfTask::TokenClassification { strategy: Strategy::Max, ignore_labels: Vec::new() }
+        );
+        assert!(!truncate);
+        let silent = parse(r#"{"inputs": "a", "parameters": null}"#).unwrap().parameters;
+        assert_eq!(silent, Parameters::of(&TASK));
     }
 
     #[test]
@@ -173,7 +148,7 @@ mod tests {
         for broken in ["", "{", "[1,", "{\"inputs\": \"\\ud800\"}", "nonsense", &nested] {
             assert!(matches!(parse(broken), Err(ApiError::InvalidJson(_))), "{broken}");
         }
-        assert!(matches!(Request::parse(b"{\"inputs\": \"\xff\"}"), Err(ApiError::InvalidJson(_))));
+        assert!(matches!(Request::parse(b"{\"inputs\": \"\xff\"}", &TASK), Err(ApiError::InvalidJson(_))));
         for shape in
             ["[]", "{}", r#"{"inputs": 1}"#, r#"{"inputs": [["a"]]}"#, r#"{"inputs": "a", "input": "b"}"#]
         {

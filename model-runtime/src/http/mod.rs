@@ -1,8 +1,10 @@
 //! The HTTP side: routes, wire shapes, errors, connections.
 
+mod answer;
 mod api;
 mod connections;
 mod error;
+mod parameters;
 mod predict;
 mod probes;
 mod router;

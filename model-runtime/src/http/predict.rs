@@ -17,14 +17,15 @@ use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use axum::http::{HeaderMap, HeaderName, HeaderValue, Request as HttpRequest};
 use axum::response::{IntoResponse as _, Response};
 
-use super::api::{Inputs, Request};
+use super::answer::answer as write_answer;
+use super::api::Request;
 use super::error::ApiError;
 use super::state::{App, Phase, Serving};
-use crate::backend::{Logits, TokenIds};
+use crate::backend::{Output, TokenIds};
 use crate::engine::{Answer, Full, Job, Reservation, submit};
 use crate::metrics::Times;
-use crate::task::token_classification::{Classifier, Entity};
-use crate::text::{Token, Tokenized};
+use crate::task::TaskKind;
+use crate::text::Tokenized;
 
 /// How many inputs were cut at `max_seq_length`; absent when none was.
 const TRUNCATED: HeaderName = HeaderName::from_static("x-truncated");
@@ -108,22 +109,22 @@ async fn infer(
     let max_queue = app.settings.max_queue;
     let prepared = app.texts.run(move || prepare(&for_texts, max_queue, &body)).await;
     let mut prepared = prepared.map_err(|failed| ApiError::Internal(failed.to_string()))??;
-    let (sent, replies) = send(&mut prepared);
+    let (sent, replies) = send(&mut prepared, serving.model.description.task.kind());
 
     let mut times = Times { tokenization: prepared.tokenization, ..Times::default() };
-    let mut logits: Vec<Option<Logits>> = vec![None; prepared.texts.len()];
+    let mut outputs: Vec<Option<Output>> = vec![None; prepared.texts.len()];
     for (index, reply) in sent.into_iter().zip(replies) {
         let ended = |_| ApiError::Internal("the model threads have ended".to_owned());
-        let Answer { logits: row, queue_time, inference_time } =
+        let Answer { output, queue_time, inference_time } =
             reply.await.map_err(ended)?.map_err(|error| ApiError::Inference(error.0))?;
         times.queue = times.queue.max(queue_time);
         times.inference = times.inference.max(inference_time);
-        if let Some(place) = logits.get_mut(index) {
-            *place = Some(row);
+        if let Some(place) = outputs.get_mut(index) {
+            *place = Some(output);
         }
     }
 
-    let finished = app.texts.run(move || finish(&serving, prepared, logits)).await;
+    let finished = app.texts.run(move || finish(&serving, prepared, &outputs)).await;
     let (json, texts, truncated) = finished.map_err(|failed| ApiError::Internal(failed.to_string()))??;
     times.total = began.elapsed();
     app.metrics.observe_success(texts, truncated.len(), times);
@@ -132,7 +133,7 @@ async fn infer(
 
 /// Parses and tokenises, having made sure of a place in the queue.
 fn prepare(serving: &Serving, max_queue: usize, body: &[u8]) -> Result<Prepared, ApiError> {
-    let request = Request::parse(body)?;
+    let request = Request::parse(body, &serving.model.description.task)?;
     let texts = request.inputs.texts();
     if texts.len() > max_queue {
         return Err(ApiError::Unusable(format!(
@@ -146,11 +147,14 @@ fn prepare(serving: &Serving, max_queue: usize, body: &[u8]) -> Result<Prepared,
     for (index, text) in texts.iter().enumerate() {
         let unusable = |problem| ApiError::Unusable(format!("input {index} cannot be tokenised: {problem}"));
         let text = serving.model.tokenizer.encode(text).map_err(unusable)?;
-        if text.truncated && !request.truncate {
+        if text.truncated && !request.parameters.truncate {
             return Err(ApiError::Unusable(format!(
                 "input {index} is longer than {} tokens; shorten it, or leave out `truncate: false`",
                 serving.model.description.max_seq_length
             )));
+        }
+        if text.ids.is_empty() && needs_every_text(serving.model.description.task.kind()) {
+            return Err(ApiError::Unusable(format!("input {index} has no token at all; send some text")));
         }
         tokenized.push(text);
     }
@@ -164,12 +168,23 @@ fn overloaded(full: Full) -> ApiError {
     ApiError::Overloaded { depth, capacity, retry_after }
 }
 
-/// Puts the texts into the queue, except those without a token (empty, or spaces only): they hold no entity.
-fn send(prepared: &mut Prepared) -> (Vec<usize>, Vec<tokio::sync::oneshot::Receiver<crate::engine::Reply>>) {
+/// Whether the model sees a text without words, too: to be labelled or turned into a vector as a whole.
+fn needs_every_text(task: TaskKind) -> bool {
+    match task {
+        TaskKind::TokenClassification => false,
+        TaskKind::TextClassification | TaskKind::FeatureExtraction => true,
+    }
+}
+
+/// Puts the texts into the queue. Those without a token (empty, or spaces only) hold no entity, so that nobody need look.
+fn send(
+    prepared: &mut Prepared,
+    task: TaskKind,
+) -> (Vec<usize>, Vec<tokio::sync::oneshot::Receiver<crate::engine::Reply>>) {
     let mut sent = Vec::new();
     let mut rows: Vec<TokenIds> = Vec::new();
     for (index, text) in prepared.texts.iter_mut().enumerate() {
-        if !text.tokens.is_empty() {
+        if !text.tokens.is_empty() || needs_every_text(task) {
             sent.push(index);
             rows.push(std::mem::take(&mut text.ids));
         }
@@ -179,26 +194,10 @@ fn send(prepared: &mut Prepared) -> (Vec<usize>, Vec<tokio::sync::oneshot::Recei
 
 type Finished = (Vec<u8>, usize, Vec<usize>);
 
-/// From scores to JSON.
-fn finish(serving: &Serving, prepared: Prepared, logits: Vec<Option<Logits>>) -> Result<Finished, ApiError> {
+/// From numbers to JSON.
+fn finish(serving: &Serving, prepared: Prepared, outputs: &[Option<Output>]) -> Result<Finished, ApiError> {
     let Prepared { request, texts, .. } = prepared;
-    let strategy = request.strategy.unwrap_or(serving.model.aggregation);
-    let classifier =
-        Classifier { labels: &serving.model.description.labels, joiner: &serving.model.tokenizer };
-    let entities = |tokens: &[Token], logits: Option<Logits>| -> Result<Vec<Entity>, ApiError> {
-        let Some(logits) = logits else { return Ok(Vec::new()) };
-        let found = classifier.entities(tokens, &logits, strategy, &request.ignore_labels);
-        found.map_err(|error| ApiError::Inference(error.to_string()))
-    };
-    let mut all = Vec::with_capacity(texts.len());
-    for (text, logits) in texts.iter().zip(logits) {
-        all.push(entities(&text.tokens, logits)?);
-    }
-    let json = match (&request.inputs, all.first()) {
-        (Inputs::One(_), Some(only)) => serde_json::to_vec(only),
-        (Inputs::One(_), None) | (Inputs::Many(_), _) => serde_json::to_vec(&all),
-    };
-    let json = json.map_err(|error| ApiError::Internal(format!("cannot write the answer: {error}")))?;
+    let json = write_answer(&serving.model, &request, &texts, outputs)?;
     let truncated =
         texts.iter().enumerate().filter(|(_, text)| text.truncated).map(|(index, _)| index).collect();
     Ok((json, texts.len(), truncated))

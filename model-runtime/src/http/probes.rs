@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::error::ApiError;
 use super::state::{App, Phase};
 use crate::gpu::MemoryStats;
+use crate::task::{Function, Pooling, Strategy, Task, TaskKind};
 
 /// From here on the queue is said to be nearly full: still served, but somebody should know.
 const NEARLY_FULL_PERCENT: usize = 90;
@@ -149,10 +150,14 @@ struct Info<'a> {
     license: Option<&'a str>,
     attribution: Option<&'a str>,
     task: &'a str,
+    #[serde(skip_serializing_if = "<[String]>::is_empty")]
     labels: &'a [String],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    dimension: Option<usize>,
     inputs: Vec<&'a str>,
     max_seq_length: usize,
-    aggregation_strategy: &'a str,
+    #[serde(flatten)]
+    defaults: Defaults,
     device: String,
     instances: usize,
     threads: usize,
@@ -166,6 +171,27 @@ struct Info<'a> {
     torch_version: &'static str,
 }
 
+/// What requests that do not say otherwise get.
+#[derive(Serialize)]
+#[serde(untagged)]
+enum Defaults {
+    TokenClassification { aggregation_strategy: Strategy },
+    TextClassification { function_to_apply: Function },
+    FeatureExtraction { pooling: Pooling, normalize: bool },
+}
+
+impl From<Task> for Defaults {
+    fn from(task: Task) -> Self {
+        match task {
+            Task::TokenClassification { aggregation } => {
+                Self::TokenClassification { aggregation_strategy: aggregation }
+            }
+            Task::TextClassification { function } => Self::TextClassification { function_to_apply: function },
+            Task::FeatureExtraction { pooling, normalize } => Self::FeatureExtraction { pooling, normalize },
+        }
+    }
+}
+
 /// Which model this is, and how it is run.
 pub(super) async fn info(State(app): State<Arc<App>>) -> Response {
     let Some(serving) = app.serving() else { return ApiError::Loading.into_response() };
@@ -177,11 +203,12 @@ pub(super) async fn info(State(app): State<Arc<App>>) -> Response {
         model_version: description.card.version.as_deref(),
         license: description.card.license.as_deref(),
         attribution: description.card.attribution.as_deref(),
-        task: description.task.as_str(),
+        task: description.task.kind().as_str(),
         labels: &description.labels,
+        dimension: (description.task.kind() == TaskKind::FeatureExtraction).then_some(model.columns),
         inputs: description.inputs.iter().map(|input| input.as_str()).collect(),
         max_seq_length: description.max_seq_length,
-        aggregation_strategy: model.aggregation.as_str(),
+        defaults: description.task.into(),
         device: model.device.to_string(),
         instances: serving.engine.instances(),
         threads: app.settings.running.threads,

@@ -3,9 +3,9 @@
 use std::path::{Path, PathBuf};
 
 use super::HfConfig;
-use crate::backend::InputName;
+use crate::backend::{Granularity, InputName, Output};
 use crate::config::{ModelCard, Running, RuntimeToml};
-use crate::task::TaskKind;
+use crate::task::{Function, Pooling, Task, TaskKind};
 use crate::text::TokenizerError;
 
 /// Without any word from config.json or runtime.toml, texts are cut here: what nearly all BERT-like models take.
@@ -18,11 +18,11 @@ pub struct Description {
     pub dir: PathBuf,
     /// Name, version, licence, attribution.
     pub card: ModelCard,
-    /// What the model does.
-    pub task: TaskKind,
+    /// What the model does, and how unless a request says otherwise.
+    pub task: Task,
     /// The inputs of `forward`, in order.
     pub inputs: Vec<InputName>,
-    /// The labels in the order of the outputs.
+    /// The labels in the order of the outputs; a model of vectors has none.
     pub labels: Vec<String>,
     /// Texts are truncated to so many tokens.
     pub max_seq_length: usize,
@@ -83,9 +83,27 @@ impl Description {
         let problem = |problem: String| ModelError::File { path: config_path.clone(), problem };
         let text = std::fs::read_to_string(&config_path).map_err(|error| problem(error.to_string()))?;
         let config: HfConfig = serde_json::from_str(&text).map_err(|error| problem(error.to_string()))?;
-        let task = match file.task {
-            Some(task) => task,
+        let kind = match file.task {
+            Some(kind) => kind,
             None => TaskKind::infer(&config.architectures).map_err(&problem)?,
+        };
+        let labels = match kind {
+            TaskKind::TokenClassification | TaskKind::TextClassification => {
+                config.labels().map_err(&problem)?
+            }
+            TaskKind::FeatureExtraction => Vec::new(),
+        };
+        let task = match kind {
+            TaskKind::TokenClassification => Task::TokenClassification { aggregation: running.aggregation },
+            TaskKind::TextClassification => Task::TextClassification {
+                function: file
+                    .function_to_apply
+                    .unwrap_or_else(|| Function::infer(config.problem_type.as_deref(), labels.len())),
+            },
+            TaskKind::FeatureExtraction => Task::FeatureExtraction {
+                pooling: file.pooling.unwrap_or(Pooling::None),
+                normalize: file.normalize.unwrap_or(false),
+            },
         };
         let mut card = file.model.clone();
         card.name.get_or_insert_with(|| directory_name(dir));
@@ -94,11 +112,44 @@ impl Description {
             card,
             task,
             inputs: file.inputs.clone().unwrap_or_else(|| InputName::infer(&config)),
-            labels: config.labels().map_err(&problem)?,
+            labels,
             max_seq_length: max_seq_length(&config, running)?,
             pad_token_id: config.pad_token_id.unwrap_or(0),
             examples: file.examples.clone(),
         })
+    }
+
+    /// Whether the model's output is what its task needs.
+    ///
+    /// # Errors
+    /// What is wrong with it, and what to do.
+    pub fn suits(&self, output: &Output) -> Result<(), String> {
+        let task = self.task.kind();
+        let wanted = match task {
+            TaskKind::TokenClassification => Some((Granularity::Token, "[batch, tokens, labels]")),
+            TaskKind::TextClassification => Some((Granularity::Text, "[batch, labels]")),
+            TaskKind::FeatureExtraction => None,
+        };
+        let Some((granularity, shape)) = wanted else { return Ok(()) };
+        if output.granularity != granularity {
+            let found = match output.granularity {
+                Granularity::Token => "token",
+                Granularity::Text => "text",
+            };
+            return Err(format!(
+                "{} needs an output of shape {shape}, but the model returns a row for each {found}; \
+                 check `task` in runtime.toml and `architectures` in config.json",
+                task.as_str()
+            ));
+        }
+        if output.columns != self.labels.len() {
+            return Err(format!(
+                "the model scores {} labels, but `id2label` in config.json has {}; export both from the same model",
+                output.columns,
+                self.labels.len()
+            ));
+        }
+        Ok(())
     }
 
     /// The path of one of the model's files.
@@ -177,7 +228,7 @@ mod tests {
     fn what_runtime_toml_leaves_out_is_inferred_from_config_json() {
         let dir = model_dir(CONFIG);
         let model = read(dir.path(), None).unwrap();
-        assert_eq!(model.task, TaskKind::TokenClassification);
+        assert_eq!(model.task.kind(), TaskKind::TokenClassification);
         assert_eq!(model.inputs, [InputName::InputIds, InputName::AttentionMask, InputName::TokenTypeIds]);
         assert_eq!(model.max_seq_length, 512);
         assert!(!model.name().is_empty());

@@ -12,6 +12,8 @@ pub struct HfConfig {
     /// The model's classes, such as `BertForTokenClassification`.
     #[serde(default)]
     pub architectures: Vec<String>,
+    /// `single_label_classification`, `multi_label_classification` or `regression`.
+    pub problem_type: Option<String>,
     /// Label number to label.
     #[serde(default)]
     pub id2label: BTreeMap<String, String>,

@@ -8,25 +8,56 @@ use serde::{Deserialize, Serialize};
 pub enum TaskKind {
     /// Labels each token, for example as part of a name.
     TokenClassification,
+    /// Labels a text.
+    TextClassification,
+    /// Turns a text into a vector, or each of its tokens.
+    FeatureExtraction,
 }
 
 impl TaskKind {
+    const ALL: [Self; 3] = [Self::TokenClassification, Self::TextClassification, Self::FeatureExtraction];
+
     /// The task of a model with these classes in its config.json.
     pub fn infer(architectures: &[String]) -> Result<Self, String> {
-        if architectures.iter().any(|class| class.ends_with("ForTokenClassification")) {
-            return Ok(Self::TokenClassification);
-        }
-        let found = if architectures.is_empty() { "nothing".to_owned() } else { architectures.join(", ") };
-        Err(format!(
-            "the task cannot be told from `architectures` ({found}); this version serves token-classification: \
-             for such a model write task = \"token-classification\" in runtime.toml"
-        ))
+        let of_class = |class: &String| match class {
+            class if class.ends_with("ForTokenClassification") => Some(Self::TokenClassification),
+            class if class.ends_with("ForSequenceClassification") => Some(Self::TextClassification),
+            // The bare encoder, such as BertModel; not GPT2LMHeadModel, which writes text.
+            class if class.ends_with("Model") && !class.contains("Head") => Some(Self::FeatureExtraction),
+            _ => None,
+        };
+        architectures.iter().find_map(of_class).ok_or_else(|| {
+            let found = if architectures.is_empty() { "nothing".to_owned() } else { architectures.join(", ") };
+            let known: Vec<&str> = Self::ALL.iter().map(|task| task.as_str()).collect();
+            format!(
+                "the task cannot be told from `architectures` ({found}); this version serves {}: say which in runtime.toml, \
+                 as in task = \"token-classification\"",
+                known.join(", ")
+            )
+        })
     }
 
     /// The task's name.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::TokenClassification => "token-classification",
+            Self::TextClassification => "text-classification",
+            Self::FeatureExtraction => "feature-extraction",
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_task_is_told_from_the_class_of_the_model() {
+        let infer = |class: &str| TaskKind::infer(&[class.to_owned()]);
+        assert_eq!(infer("BertForTokenClassification"), Ok(TaskKind::TokenClassification));
+        assert_eq!(infer("DistilBertForSequenceClassification"), Ok(TaskKind::TextClassification));
+        assert_eq!(infer("BertModel"), Ok(TaskKind::FeatureExtraction));
+        assert!(infer("GPT2LMHeadModel").unwrap_err().contains("text-classification"));
+        assert!(TaskKind::infer(&[]).unwrap_err().contains("(nothing)"));
     }
 }

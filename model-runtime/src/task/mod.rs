@@ -1,7 +1,53 @@
-//! What models do: from logits to the answer. Pure.
+//! What models do: from numbers to the answer. Pure.
 
+pub mod feature_extraction;
 mod kind;
+pub mod text_classification;
 pub mod token_classification;
 
+pub use feature_extraction::Pooling;
 pub use kind::TaskKind;
+pub use text_classification::Function;
 pub use token_classification::Strategy;
+
+/// What the model does with a text, and how unless a request says otherwise.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Task {
+    /// Labels tokens.
+    TokenClassification {
+        /// How tokens become entities.
+        aggregation: Strategy,
+    },
+    /// Labels the text.
+    TextClassification {
+        /// How logits become scores.
+        function: Function,
+    },
+    /// Vectors.
+    FeatureExtraction {
+        /// How the tokens' vectors become the text's.
+        pooling: Pooling,
+        /// Whether vectors are given the length 1.
+        normalize: bool,
+    },
+}
+
+impl Task {
+    /// Which task it is.
+    pub fn kind(&self) -> TaskKind {
+        match self {
+            Self::TokenClassification { .. } => TaskKind::TokenClassification,
+            Self::TextClassification { .. } => TaskKind::TextClassification,
+            Self::FeatureExtraction { .. } => TaskKind::FeatureExtraction,
+        }
+    }
+}
+
+/// Probabilities that sum up to 1. The highest logit is taken off first, so that nothing overflows.
+fn softmax(logits: &[f32]) -> Vec<f32> {
+    let highest = logits.iter().copied().fold(f32::NEG_INFINITY, f32::max);
+    let mut scores: Vec<f32> = logits.iter().map(|logit| (logit - highest).exp()).collect();
+    let sum: f32 = scores.iter().sum();
+    scores.iter_mut().for_each(|score| *score /= sum);
+    scores
+}

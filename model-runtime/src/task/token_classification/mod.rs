@@ -11,7 +11,8 @@ mod strategy;
 
 use serde::Serialize;
 
-use crate::backend::Logits;
+use super::softmax;
+use crate::backend::Output;
 use crate::text::Token;
 
 pub use strategy::Strategy;
@@ -82,11 +83,11 @@ impl<J: JoinTokens> Classifier<'_, J> {
     pub fn entities(
         &self,
         tokens: &[Token],
-        logits: &Logits,
+        output: &Output,
         strategy: Strategy,
         ignore: &[String],
     ) -> Result<Vec<Entity>, ScoreError> {
-        let scored = score(tokens, logits)?;
+        let scored = score(tokens, output)?;
         let mut entities = self.aggregate(&scored, strategy);
         let kept = |label: &Option<String>| label.as_ref().is_none_or(|label| !ignore.contains(label));
         entities.retain(|entity| kept(&entity.entity) && kept(&entity.entity_group));
@@ -99,8 +100,8 @@ impl<J: JoinTokens> Classifier<'_, J> {
 }
 
 /// The softmax of each token's row.
-fn score<'a>(tokens: &'a [Token], logits: &Logits) -> Result<Vec<Scored<'a>>, ScoreError> {
-    let rows: Vec<&[f32]> = logits.values.chunks_exact(logits.labels.max(1)).collect();
+fn score<'a>(tokens: &'a [Token], output: &Output) -> Result<Vec<Scored<'a>>, ScoreError> {
+    let rows: Vec<&[f32]> = output.rows().collect();
     tokens
         .iter()
         .map(|token| {
@@ -108,11 +109,7 @@ fn score<'a>(tokens: &'a [Token], logits: &Logits) -> Result<Vec<Scored<'a>>, Sc
             if row.iter().any(|logit| !logit.is_finite()) {
                 return Err(ScoreError::NotANumber { token: token.index });
             }
-            let highest = row.iter().copied().fold(f32::NEG_INFINITY, f32::max);
-            let mut scores: Vec<f32> = row.iter().map(|logit| (logit - highest).exp()).collect();
-            let sum: f32 = scores.iter().sum();
-            scores.iter_mut().for_each(|score| *score /= sum);
-            Ok(Scored { token, scores })
+            Ok(Scored { token, scores: softmax(row) })
         })
         .collect()
 }
@@ -120,6 +117,7 @@ fn score<'a>(tokens: &'a [Token], logits: &Logits) -> Result<Vec<Scored<'a>>, Sc
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::Granularity;
 
     struct Spaces;
     impl JoinTokens for Spaces {
@@ -132,16 +130,20 @@ mod tests {
         Token { index, word: format!("t{index}"), start: index, end: index + 1, continues_word: false }
     }
 
+    fn output(values: Vec<f32>) -> Output {
+        Output { values, columns: 2, granularity: Granularity::Token }
+    }
+
     #[test]
     fn a_score_that_is_not_a_number_is_an_error_not_an_answer() {
         let labels = ["O".to_owned(), "B-X".to_owned()];
         let classifier = Classifier { labels: &labels, joiner: &Spaces };
         for bad in [f32::NAN, f32::INFINITY] {
-            let logits = Logits { values: vec![0.0, bad], labels: 2 };
+            let logits = output(vec![0.0, bad]);
             let result = classifier.entities(&[token(0)], &logits, Strategy::None, &[]);
             assert_eq!(result, Err(ScoreError::NotANumber { token: 0 }));
         }
-        let short = Logits { values: vec![0.0, 0.0], labels: 2 };
+        let short = output(vec![0.0, 0.0]);
         let result = classifier.entities(&[token(1)], &short, Strategy::None, &[]);
         assert_eq!(result, Err(ScoreError::Missing { token: 1 }));
     }
@@ -150,7 +152,7 @@ mod tests {
     fn ignored_labels_are_left_out() {
         let labels = ["O".to_owned(), "B-X".to_owned()];
         let classifier = Classifier { labels: &labels, joiner: &Spaces };
-        let logits = Logits { values: vec![9.0, 0.0, 0.0, 9.0], labels: 2 };
+        let logits = output(vec![9.0, 0.0, 0.0, 9.0]);
         let tokens = [token(0), token(1)];
         let ignoring =
             |ignore: &[String]| classifier.entities(&tokens, &logits, Strategy::None, ignore).unwrap().len();

@@ -1,0 +1,79 @@
+//! From the model's numbers to the JSON of an answer, task by task.
+
+use serde::Serialize;
+
+use super::api::{Inputs, Request};
+use super::error::ApiError;
+use super::parameters::{OfTask, TopK};
+use crate::backend::Output;
+use crate::loading::LoadedModel;
+use crate::task::feature_extraction::features;
+use crate::task::text_classification::classify;
+use crate::task::token_classification::{Classifier, Entity};
+use crate::text::Tokenized;
+
+/// The answer to a request whose texts the model has seen. A text without an output has no word in it, and so no entity.
+pub(super) fn answer(
+    model: &LoadedModel,
+    request: &Request,
+    texts: &[Tokenized],
+    outputs: &[Option<Output>],
+) -> Result<Vec<u8>, ApiError> {
+    let labels = &model.description.labels;
+    let of_each =
+        || outputs.iter().map(|output| output.as_ref().ok_or_else(|| ApiError::Internal(UNSENT.to_owned())));
+    let inputs = &request.inputs;
+    match &request.parameters.of_task {
+        OfTask::TokenClassification { strategy, ignore_labels } => {
+            let classifier = Classifier { labels, joiner: &model.tokenizer };
+            let entities = |(text, output): (&Tokenized, &Option<Output>)| -> Result<Vec<Entity>, ApiError> {
+                let Some(output) = output else { return Ok(Vec::new()) };
+                let found = classifier.entities(&text.tokens, output, *strategy, ignore_labels);
+                found.map_err(|error| ApiError::Inference(error.to_string()))
+            };
+            json(inputs, texts.iter().zip(outputs).map(entities))
+        }
+        OfTask::TextClassification { function, top_k } => {
+            let best = match top_k {
+                TopK::Absent => 1,
+                TopK::Best(count) => count.get(),
+                TopK::All => labels.len(),
+            };
+            let scored = of_each()
+                .map(|output| classify(labels, output?, *function, best).map_err(ApiError::Inference));
+            match top_k {
+                // As the pipeline: one text's only label comes in a list, too.
+                TopK::Absent => {
+                    let flat: Vec<_> = scored.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
+                    to_json(&flat)
+                }
+                TopK::Best(_) | TopK::All => json(inputs, scored),
+            }
+        }
+        OfTask::FeatureExtraction { pooling, normalize } => {
+            let vectors =
+                of_each().map(|output| features(output?, *pooling, *normalize).map_err(ApiError::Inference));
+            json(inputs, vectors)
+        }
+    }
+}
+
+/// Only texts of which nothing is asked but their words are kept from the model.
+const UNSENT: &str = "a text was not given to the model";
+
+/// One text is answered by itself, several by a list.
+fn json<T: Serialize>(
+    inputs: &Inputs,
+    answers: impl Iterator<Item = Result<T, ApiError>>,
+) -> Result<Vec<u8>, ApiError> {
+    let all = answers.collect::<Result<Vec<T>, ApiError>>()?;
+    match (inputs, all.first()) {
+        (Inputs::One(_), Some(only)) => to_json(only),
+        (Inputs::One(_), None) | (Inputs::Many(_), _) => to_json(&all),
+    }
+}
+
+fn to_json(answer: &impl Serialize) -> Result<Vec<u8>, ApiError> {
+    serde_json::to_vec(answer)
+        .map_err(|error| ApiError::Internal(format!("cannot write the answer: {error}")))
+}
