@@ -3,6 +3,9 @@
 
     python expected_outputs.py [--out model-runtime/tests/expected/ner.json]
 
+For the NER model, whose weights are the same everywhere, the file is kept with the tests. For the others `export.py --expected FILE` writes
+one at the export: the sentiment model is trained then, and no two machines round alike. Its rows are requests to `/predict` with their answers.
+
 Each text goes through transformers' own token-classification pipeline with each of its five aggregation strategies, on
 the untraced model. The texts are chosen where implementations differ: characters of several bytes, emoji of several code
 points, combining marks, words split into pieces, words the tokenizer drops, nothing at all, more than fits.
@@ -17,10 +20,11 @@ import sys
 from pathlib import Path
 
 import torch
-from transformers import AutoTokenizer, pipeline
+from transformers import AutoTokenizer, PreTrainedTokenizerFast, pipeline
 from transformers.utils import logging as transformers_logging
 
 import rampart
+from packages import ModelNotFound
 
 REPOSITORY = Path(__file__).resolve().parents[2]
 
@@ -79,7 +83,7 @@ def main() -> int:
     torch.set_num_threads(1)
     try:
         model, tokenizer = rampart.load(), AutoTokenizer.from_pretrained(rampart.directory())
-    except rampart.ModelNotFound as error:
+    except ModelNotFound as error:
         print(f"expected_outputs: {error}", file=sys.stderr)
         return 1
     classify = pipeline("token-classification", model=model, tokenizer=tokenizer, device="cpu")
@@ -95,6 +99,50 @@ def main() -> int:
     print(f"wrote {arguments.out}: {len(TEXTS)} texts x {len(STRATEGIES)} strategies, "
           f"{sum(len(case['entities']) for case in cases)} entities")
     return 0
+
+
+def requests(task: str, model: torch.nn.Module, tokenizer: PreTrainedTokenizerFast) -> list[dict]:
+    """Requests to `/predict` with the answers that transformers gives on the untraced model."""
+    torch.set_num_threads(1)
+    if task == "text-classification":
+        classify = pipeline(task, model=model, tokenizer=tokenizer, device="cpu")
+        asked = [{}, {"top_k": None}, {"top_k": 1}, {"top_k": 2, "function_to_apply": "sigmoid"}, {"function_to_apply": "none"}]
+        return [row(text, parameters, classify(text, **parameters)) for text in TEXTS for parameters in asked]
+    extract = pipeline(task, model=model, tokenizer=tokenizer, device="cpu")
+    tokens = {text: torch.tensor(extract(text)) for text in TEXTS}
+    rows = []
+    for text, vectors in tokens.items():
+        for way, pool in POOLINGS.items():
+            pooled = pool(vectors)[0]
+            rows.append(row(text, {"pooling": way, "normalize": False}, pooled.tolist()))
+            rows.append(row(text, {"pooling": way, "normalize": True}, torch.nn.functional.normalize(pooled, dim=0).tolist()))
+    # Unpooled ones are long: the short texts will do.
+    rows += [row(text, {"pooling": "none", "normalize": False}, tokens[text].tolist()) for text in TEXTS if tokens[text].shape[1] < 12]
+    return rows
+
+
+# As sentence-transformers pools one text: over all its tokens, the special ones included.
+POOLINGS = {
+    "mean": lambda vectors: vectors.mean(1),
+    "cls": lambda vectors: vectors[:, 0],
+    "max": lambda vectors: vectors.max(1).values,
+}
+
+
+def row(text: str, parameters: dict, answer: object) -> dict:
+    return {"inputs": text, "parameters": parameters, "answer": rounded(answer)}
+
+
+def rounded(value: object) -> object:
+    """Numbers to the six digits that fp32 holds."""
+    match value:
+        case float():
+            return round(value, 6)
+        case list():
+            return [rounded(part) for part in value]
+        case dict():
+            return {key: rounded(part) for key, part in value.items()}
+    return value
 
 
 def plain(entity: dict) -> dict:

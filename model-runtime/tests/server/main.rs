@@ -8,3 +8,5 @@ mod predict;
 mod refusals;
 #[cfg(test)]
 mod support;
+#[cfg(test)]
+mod tasks;

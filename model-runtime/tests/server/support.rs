@@ -20,10 +20,39 @@ pub(crate) fn model_dir() -> PathBuf {
     dir
 }
 
+/// Where the models of the other tasks lie.
+fn models() -> PathBuf {
+    let dir = std::env::var_os("PILOTLIGHT_MODELS").map(PathBuf::from);
+    dir.expect("PILOTLIGHT_MODELS is not set: eval \"$(.ci/install/env)\"")
+}
+
+/// The directory of one of them.
+pub(crate) fn other_model(name: &str) -> PathBuf {
+    let dir = models().join(name);
+    assert!(
+        dir.join("model.pt").is_file(),
+        "{} has no model.pt: run .ci/install/model {name}",
+        dir.display()
+    );
+    dir
+}
+
+/// What Python answers with it.
+pub(crate) fn expected_of(name: &str) -> String {
+    let file = models().join(format!("{name}.expected.json"));
+    std::fs::read_to_string(&file)
+        .unwrap_or_else(|error| panic!("{}: {error}: run .ci/install/model {name}", file.display()))
+}
+
 /// A directory with the model's files as links, so that a test can replace one of them.
 pub(crate) fn model_copy() -> tempfile::TempDir {
+    copy_of(&model_dir())
+}
+
+/// The same of any model.
+pub(crate) fn copy_of(model: &Path) -> tempfile::TempDir {
     let copy = tempfile::tempdir().unwrap();
-    for entry in std::fs::read_dir(model_dir()).unwrap() {
+    for entry in std::fs::read_dir(model).unwrap() {
         let entry = entry.unwrap();
         std::os::unix::fs::symlink(entry.path(), copy.path().join(entry.file_name())).unwrap();
     }
@@ -62,7 +91,12 @@ pub(crate) struct Server {
 impl Server {
     /// Starts it and waits until it is ready.
     pub(crate) fn ready(flags: &[&str]) -> Self {
-        let mut server = Self::listening(&model_dir(), flags);
+        Self::of(&model_dir(), flags)
+    }
+
+    /// Starts it with this model and waits until it is ready.
+    pub(crate) fn of(model: &Path, flags: &[&str]) -> Self {
+        let mut server = Self::listening(model, flags);
         server.wait_for_log("ready");
         server
     }
