@@ -20,7 +20,7 @@ use crate::config::{RuntimeToml, Settings};
 use crate::engine::{Engine, EngineParts};
 use crate::exit::{self, Exit, Failure};
 use crate::gpu::Gpus;
-use crate::http::{App, ConnectionLimits, Connections, Serving, router};
+use crate::http::{ApiKeys, App, ConnectionLimits, Connections, Serving, router};
 use crate::loading::load;
 use crate::logging;
 use crate::metrics::Metrics;
@@ -39,6 +39,7 @@ pub fn serve(args: &ServeArgs) -> Result<Exit, Failure> {
     let file = RuntimeToml::read(&args.model.model).map_err(|error| Failure::new(Exit::Usage, error))?;
     let usage = |message: String| Failure { exit: Exit::Usage, message };
     let settings = Settings::merge(args, &file).map_err(usage)?;
+    let keys = args.api_key_file.as_deref().map(ApiKeys::read).transpose().map_err(usage)?;
     logging::start(settings.log_format, &args.log_level).map_err(usage)?;
     let description = Description::read(&args.model.model, &file, &settings.running)
         .map_err(|error| Failure::new(Exit::Model, error))?;
@@ -49,13 +50,18 @@ pub fn serve(args: &ServeArgs) -> Result<Exit, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::new(Exit::Internal, error))?;
-    let result = runtime.block_on(run(settings, description, cores));
+    let result = runtime.block_on(run(settings, keys, description, cores));
     // Whatever still runs there has been given up on.
     runtime.shutdown_background();
     result
 }
 
-async fn run(settings: Settings, description: Description, cores: usize) -> Result<Exit, Failure> {
+async fn run(
+    settings: Settings,
+    keys: Option<ApiKeys>,
+    description: Description,
+    cores: usize,
+) -> Result<Exit, Failure> {
     let mut stop = StopSignals::new().map_err(|error| Failure::new(Exit::Internal, error))?;
     let internal = |error: anyhow::Error| Failure::new(Exit::Internal, error);
     let listener = TcpListener::bind(settings.listen).await.map_err(|error| Failure {
@@ -66,7 +72,7 @@ async fn run(settings: Settings, description: Description, cores: usize) -> Resu
         ),
     })?;
     let metrics = Arc::new(Metrics::new().map_err(|error| internal(error.into()))?);
-    let app = Arc::new(App::new(settings, Arc::clone(&metrics), Gpus::watch(), TextPool::new(cores)));
+    let app = Arc::new(App::new(settings, keys, Arc::clone(&metrics), Gpus::watch(), TextPool::new(cores)));
     let limits =
         ConnectionLimits { max_open: app.settings.max_connections, head_timeout: app.settings.read_timeout };
     let connections = Connections::accept(listener, router(Arc::clone(&app)), limits);

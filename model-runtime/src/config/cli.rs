@@ -93,6 +93,10 @@ pub struct ServeArgs {
     #[arg(long, env = "MODEL_RUNTIME_MAX_CONNECTIONS", value_name = "N", default_value = "512")]
     pub max_connections: NonZeroUsize,
 
+    /// Only requests with a key from this file (one a line) as `Authorization: Bearer KEY` get predictions [default: all]
+    #[arg(long, env = "MODEL_RUNTIME_API_KEY_FILE", value_name = "FILE")]
+    pub api_key_file: Option<PathBuf>,
+
     /// How long requests in flight may take after SIGTERM
     #[arg(long, env = "MODEL_RUNTIME_SHUTDOWN_TIMEOUT", value_name = "DURATION", default_value = "5s")]
     pub shutdown_timeout: Span,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use axum::Json;
-use axum::http::header::{CONNECTION, RETRY_AFTER};
+use axum::http::header::{CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -17,6 +17,8 @@ pub(crate) enum ApiError {
     WrongShape(String),
     #[error("{0}")]
     Unusable(String),
+    #[error("a key is needed: send it as `Authorization: Bearer KEY`")]
+    Unauthorized,
     #[error("no such path; the server has /predict, /health, /livez, /readyz, /info and /metrics")]
     NotFound,
     #[error("this path does not take that method; see the Allow header")]
@@ -43,6 +45,10 @@ pub(crate) enum ApiError {
     Unhealthy(String),
 }
 
+/// What went wrong, for the log; travels with the response inside the server.
+#[derive(Debug, Clone)]
+pub(super) struct Described(pub(super) String);
+
 #[derive(Serialize)]
 struct Body<'a> {
     error: String,
@@ -55,6 +61,7 @@ impl ApiError {
             Self::InvalidJson(_) => (StatusCode::BAD_REQUEST, "invalid_json"),
             Self::WrongShape(_) => (StatusCode::BAD_REQUEST, "invalid_request"),
             Self::Unusable(_) => (StatusCode::UNPROCESSABLE_ENTITY, "validation"),
+            Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized"),
             Self::NotFound => (StatusCode::NOT_FOUND, "not_found"),
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::TooSlow(_) => (StatusCode::REQUEST_TIMEOUT, "request_timeout"),
@@ -81,14 +88,20 @@ impl ApiError {
 
     /// Whether the rest of the request may still be under way, so that the connection cannot be used again.
     fn leaves_body_unread(&self) -> bool {
-        matches!(self, Self::TooSlow(_) | Self::TooLarge(_) | Self::MediaType(_))
+        matches!(self, Self::TooSlow(_) | Self::TooLarge(_) | Self::MediaType(_) | Self::Unauthorized)
     }
 }
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let (status, error_type) = self.kind();
-        let mut response = (status, Json(Body { error: self.to_string(), error_type })).into_response();
+        let error = self.to_string();
+        let mut response = (status, Json(Body { error: error.clone(), error_type })).into_response();
+        response.extensions_mut().insert(Described(error));
+        if matches!(self, Self::Unauthorized) {
+            // RFC 9110, section 11.6.1, wants it with every 401.
+            response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
         if let Some(seconds) = self.retry_after() {
             response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds));
         }

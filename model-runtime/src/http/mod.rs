@@ -2,14 +2,17 @@
 
 mod answer;
 mod api;
+mod api_key;
 mod connections;
 mod error;
 mod parameters;
 mod predict;
 mod probes;
+mod request_id;
 mod router;
 mod state;
 
+pub use api_key::ApiKeys;
 pub use connections::{ConnectionLimits, Connections};
 pub use router::router;
 pub use state::{App, Phase, Serving};

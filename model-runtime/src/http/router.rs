@@ -6,27 +6,30 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::HeaderValue;
 use axum::http::header::CONNECTION;
-use axum::middleware::map_response_with_state;
+use axum::middleware::{from_fn, from_fn_with_state, map_response_with_state};
 use axum::response::Response;
 use axum::routing::{get, post};
 
 use super::error::ApiError;
 use super::state::{App, Phase};
-use super::{predict, probes};
+use super::{api_key, predict, probes, request_id};
 
 /// All routes over this state.
 pub fn router(app: Arc<App>) -> Router {
-    Router::new()
+    let guarded = Router::new()
         .route("/predict", post(predict::predict))
+        .route("/info", get(probes::info))
+        .route_layer(from_fn_with_state(Arc::clone(&app), api_key::require));
+    guarded
         .route("/health", get(probes::health))
         .route("/livez", get(probes::livez))
         .route("/readyz", get(probes::readyz))
-        .route("/info", get(probes::info))
         .route("/metrics", get(probes::metrics))
         .fallback(async || ApiError::NotFound)
         // axum adds the Allow header.
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
         .layer(map_response_with_state(Arc::clone(&app), close_while_draining))
+        .layer(from_fn(request_id::carry))
         .with_state(app)
 }
 

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 use std::time::Instant;
 
+use super::api_key::ApiKeys;
 use crate::config::Settings;
 use crate::engine::Engine;
 use crate::gpu::Gpus;
@@ -38,6 +39,8 @@ pub struct App {
     pub settings: Settings,
     /// Everything that is counted.
     pub metrics: Arc<Metrics>,
+    /// Who may ask; everybody where there are none.
+    pub keys: Option<ApiKeys>,
     /// GPU memory.
     pub gpus: Gpus,
     /// Where texts are worked on.
@@ -51,9 +54,16 @@ pub struct App {
 
 impl App {
     /// A server without a model.
-    pub fn new(settings: Settings, metrics: Arc<Metrics>, gpus: Gpus, texts: TextPool) -> Self {
+    pub fn new(
+        settings: Settings,
+        keys: Option<ApiKeys>,
+        metrics: Arc<Metrics>,
+        gpus: Gpus,
+        texts: TextPool,
+    ) -> Self {
         Self {
             settings,
+            keys,
             metrics,
             gpus,
             texts,

@@ -1,6 +1,8 @@
 //! Tests of the real program on the real model, over HTTP and by signals.
 
 #[cfg(test)]
+mod access;
+#[cfg(test)]
 mod life;
 #[cfg(test)]
 mod predict;
