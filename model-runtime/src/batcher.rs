@@ -1,13 +1,18 @@
-//! Which waiting requests go through the model together, and when. Pure: no IO, no clock, no threads.
+//! Which waiting samples go through the model together, and when. Pure: no IO, no clock, no threads.
 //!
 //! Why this rule: on a CPU, padding costs more than batching gains, so first-come batches are slower than none. So a batch is
-//! *the oldest request and its nearest neighbours in length*, as many as fit a budget of padded tokens. Starting from
-//! the oldest means that nobody starves: each batch answers the one who has waited longest, whatever its length.
+//! *the sample whose turn it is and its nearest neighbours in length*, as many as fit a budget of padded tokens.
 //!
 //! ```text
-//!   by length   3  7  9 [12] 13 13 40      [12] is the oldest
+//!   by length   3  7  9 [12] 13 13 40      it is the turn of [12]
 //!                     └──┴───┴──┴─▶ a batch of 4 rows × 13 tokens = 52 padded tokens
 //! ```
+//!
+//! Whose turn it is: requests share the model, as flows share a line in start-time fair queueing (Goyal, Vin and Cheng, 1996). The samples of a
+//! request stand in line one behind the other, as far apart as they are long; a new request begins where the line is now, and not behind the
+//! thousand samples of another. Hence one text never waits for a whole book. The other way round, a stream of small requests could hold up a large
+//! one for ever; so each fourth batch begins with the sample that has waited longest, whoever's it is. Among requests of one sample
+//! both are the same: first come, first served.
 //!
 //! Time is an argument. The caller asks [`Batcher::take_due`] whenever a model thread is idle and sleeps until
 //! [`Batcher::next_deadline`] at most. Without `max_delay` whatever waits is due at once.
@@ -17,37 +22,55 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
+/// How often a batch begins with the sample that has waited longest: one in so many. More often, small requests wait longer behind large ones.
+const TURN_OF_THE_OLDEST: u32 = 4;
+
 /// What a batch may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
     /// The most rows in a batch.
     pub max_size: usize,
-    /// The most tokens in a batch, padding included (rows × longest row). A single longer request still goes, alone.
+    /// The most tokens in a batch, padding included (rows × longest row). A single longer sample still goes, alone.
     pub max_padded_tokens: usize,
     /// The most padding that one more row may bring in. Beyond it, a second forward is cheaper than the padding.
     pub max_padding: usize,
-    /// How long the oldest request may wait for company while a model thread is idle.
+    /// How long the oldest sample may wait for company while a model thread is idle.
     pub max_delay: Duration,
 }
 
-/// Names one waiting request; never used twice by the same batcher.
+/// What decides with whom a sample can go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Size {
+    /// Only samples of one class go together.
+    pub class: u64,
+    /// Tokens; shorter rows of a batch are padded to its longest.
+    pub length: usize,
+}
+
+/// Names one waiting sample; never used twice by the same batcher. Earlier ones are smaller.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Ticket(u64);
 
 #[derive(Debug)]
 struct Waiting<T> {
     arrived: Instant,
-    length: usize,
+    size: Size,
+    /// Its place in the line, in tokens.
+    rank: u64,
     item: T,
 }
 
-/// The requests that wait for a model thread.
+/// The samples that wait for a model thread.
 #[derive(Debug)]
 pub struct Batcher<T> {
     limits: Limits,
     by_arrival: BTreeMap<Ticket, Waiting<T>>,
-    by_length: BTreeSet<(usize, Ticket)>,
+    by_rank: BTreeSet<(u64, Ticket)>,
+    by_size: BTreeSet<(Size, Ticket)>,
     next_ticket: u64,
+    /// Where the line is now: nobody who waits stands before it.
+    line: u64,
+    batches: u32,
     hurried: bool,
 }
 
@@ -69,26 +92,34 @@ impl<T> Batcher<T> {
         Self {
             limits,
             by_arrival: BTreeMap::new(),
-            by_length: BTreeSet::new(),
+            by_rank: BTreeSet::new(),
+            by_size: BTreeSet::new(),
             next_ticket: 0,
+            line: 0,
+            batches: 0,
             hurried: false,
         }
     }
 
-    /// Adds a request of `length` tokens that arrived at `now`. Arrival times must not go backwards.
-    pub fn push(&mut self, now: Instant, length: usize, item: T) -> Ticket {
-        let ticket = Ticket(self.next_ticket);
-        self.next_ticket += 1;
-        self.by_length.insert((length, ticket));
-        self.by_arrival.insert(ticket, Waiting { arrived: now, length, item });
-        ticket
+    /// Adds the samples of one request that arrived at `now`; tickets come in their order. Arrival times must not go backwards.
+    pub fn push(&mut self, now: Instant, request: impl IntoIterator<Item = (Size, T)>) -> Vec<Ticket> {
+        let mut rank = self.line;
+        let mut tickets = Vec::new();
+        for (size, item) in request {
+            let ticket = Ticket(self.next_ticket);
+            self.next_ticket += 1;
+            self.by_rank.insert((rank, ticket));
+            self.by_size.insert((size, ticket));
+            self.by_arrival.insert(ticket, Waiting { arrived: now, size, rank, item });
+            tickets.push(ticket);
+            rank = rank.saturating_add(u64::try_from(size.length).unwrap_or(u64::MAX));
+        }
+        tickets
     }
 
-    /// Takes a request back (its client left). `None` when it has gone into a batch already.
+    /// Takes a sample back (its client left). `None` when it has gone into a batch already.
     pub fn cancel(&mut self, ticket: Ticket) -> Option<T> {
-        let waiting = self.by_arrival.remove(&ticket)?;
-        self.by_length.remove(&(waiting.length, ticket));
-        Some(waiting.item)
+        self.remove(ticket).map(|waiting| waiting.item)
     }
 
     /// From now on nobody waits for company: used while shutting down.
@@ -96,7 +127,7 @@ impl<T> Batcher<T> {
         self.hurried = true;
     }
 
-    /// How many requests wait.
+    /// How many samples wait.
     pub fn len(&self) -> usize {
         self.by_arrival.len()
     }
@@ -111,43 +142,60 @@ impl<T> Batcher<T> {
         if self.next_deadline()? > now {
             return None;
         }
-        let mut rows: Vec<Waiting<T>> = Vec::new();
-        for ticket in self.choose()?.tickets {
-            if let Some(waiting) = self.by_arrival.remove(&ticket) {
-                self.by_length.remove(&(waiting.length, ticket));
-                rows.push(waiting);
-            }
-        }
-        rows.sort_by_key(|row| row.length);
+        let chosen = self.choose(self.head()?)?.tickets;
+        self.batches = self.batches.wrapping_add(1);
+        let (first_in_line, _) = *self.by_rank.first()?;
+        self.line = self.line.max(first_in_line);
+        let mut rows: Vec<Waiting<T>> = chosen.into_iter().filter_map(|ticket| self.remove(ticket)).collect();
+        rows.sort_by_key(|row| row.size);
         Some(rows.into_iter().map(|row| row.item).collect())
     }
 
     /// When [`Self::take_due`] has something to give; a moment in the past means now. `None` while nobody waits.
     pub fn next_deadline(&self) -> Option<Instant> {
         let (_, oldest) = self.by_arrival.first_key_value()?;
-        let waits = !self.hurried && !self.limits.max_delay.is_zero() && !self.choose()?.full;
+        let may_wait = !self.hurried && !self.limits.max_delay.is_zero();
+        let waits = may_wait && !self.choose(self.head()?)?.full;
         Some(if waits { oldest.arrived + self.limits.max_delay } else { oldest.arrived })
     }
 
-    /// The oldest request and its nearest neighbours in length, within the limits.
-    fn choose(&self) -> Option<Choice> {
-        let (&oldest, waiting) = self.by_arrival.first_key_value()?;
-        let origin = (waiting.length, oldest);
-        let mut shorter = self.by_length.range(..origin).rev().copied();
-        let mut longer = self.by_length.range(origin..).skip(1).copied();
+    fn remove(&mut self, ticket: Ticket) -> Option<Waiting<T>> {
+        let waiting = self.by_arrival.remove(&ticket)?;
+        self.by_rank.remove(&(waiting.rank, ticket));
+        self.by_size.remove(&(waiting.size, ticket));
+        Some(waiting)
+    }
+
+    /// Whose turn it is.
+    fn head(&self) -> Option<Ticket> {
+        if self.batches % TURN_OF_THE_OLDEST == TURN_OF_THE_OLDEST - 1 {
+            self.by_arrival.first_key_value().map(|(ticket, _)| *ticket)
+        } else {
+            self.by_rank.first().map(|(_, ticket)| *ticket)
+        }
+    }
+
+    /// This sample and its nearest neighbours in length, within the limits.
+    fn choose(&self, head: Ticket) -> Option<Choice> {
+        let Size { class, length: own } = self.by_arrival.get(&head)?.size;
+        let origin = (Size { class, length: own }, head);
+        let (first, last) =
+            ((Size { class, length: 0 }, Ticket(0)), (Size { class, length: usize::MAX }, Ticket(u64::MAX)));
+        let mut shorter = self.by_size.range(first..origin).rev().copied();
+        let mut longer = self.by_size.range(origin..=last).skip(1).copied();
         let (mut below, mut above) = (shorter.next(), longer.next());
 
-        let mut tickets = vec![oldest];
-        let mut longest = waiting.length;
+        let mut tickets = vec![head];
+        let mut longest = own;
         let mut over_budget = false;
         while tickets.len() < self.limits.max_size {
             let is_below = match (below, above) {
                 (None, None) => break,
                 (Some(_), None) => true,
                 (None, Some(_)) => false,
-                (Some((short, _)), Some((long, _))) => waiting.length - short < long - waiting.length,
+                (Some((short, _)), Some((long, _))) => own - short.length < long.length - own,
             };
-            let Some((length, ticket)) = (if is_below { below } else { above }) else { break };
+            let Some((Size { length, .. }, ticket)) = (if is_below { below } else { above }) else { break };
             match self.fit(tickets.len(), longest, length) {
                 Fit::Good => {
                     tickets.push(ticket);
@@ -194,9 +242,13 @@ mod tests {
         let mut batcher = Batcher::new(limits);
         let now = Instant::now();
         for &length in lengths {
-            batcher.push(now, length, length);
+            batcher.push(now, [(tokens(length), length)]);
         }
         (batcher, now)
+    }
+
+    fn tokens(length: usize) -> Size {
+        Size { class: 0, length }
     }
 
     #[test]
@@ -260,10 +312,49 @@ mod tests {
     fn a_cancelled_request_is_in_no_batch() {
         let mut batcher = Batcher::new(limits());
         let now = Instant::now();
-        let first = batcher.push(now, 1, "first");
-        batcher.push(now, 1, "second");
+        let first = batcher.push(now, [(tokens(1), "first")])[0];
+        batcher.push(now, [(tokens(1), "second")]);
         assert_eq!(batcher.cancel(first), Some("first"));
         assert_eq!(batcher.cancel(first), None);
         assert_eq!(batcher.take_due(now), Some(vec!["second"]));
+    }
+
+    #[test]
+    fn samples_of_different_classes_never_go_together() {
+        let mut batcher = Batcher::new(limits());
+        let now = Instant::now();
+        let of = |class| (Size { class, length: 1 }, class);
+        batcher.push(now, [of(7), of(8), of(7), of(9), of(8)]);
+        assert_eq!(batcher.take_due(now), Some(vec![7, 7]));
+        assert_eq!(batcher.take_due(now), Some(vec![8, 8]));
+        assert_eq!(batcher.take_due(now), Some(vec![9]));
+    }
+
+    #[test]
+    fn one_text_does_not_wait_for_the_thousand_of_another_request() {
+        let mut batcher = Batcher::new(limits());
+        let now = Instant::now();
+        batcher.push(now, (0..1000).map(|_| (tokens(10), "book")));
+        for _ in 0..100 {
+            batcher.take_due(now);
+            batcher.push(now, [(tokens(90), "lone")]);
+            // In its turn at once, unless that is the turn of the oldest.
+            let two = [batcher.take_due(now), batcher.take_due(now)];
+            assert!(two.iter().flatten().flatten().any(|&item| item == "lone"));
+        }
+    }
+
+    #[test]
+    fn a_stream_of_small_requests_does_not_hold_up_a_large_one_for_ever() {
+        let mut batcher = Batcher::new(limits());
+        let now = Instant::now();
+        batcher.push(now, (0..20).map(|_| (tokens(90), "book")));
+        let mut batches = 0;
+        while batcher.by_arrival.values().any(|waiting| waiting.item == "book") {
+            batcher.push(now, [(tokens(80), "lone")]);
+            batcher.take_due(now);
+            batches += 1;
+        }
+        assert!(batches <= 20 * 4, "{batches}");
     }
 }

@@ -3,18 +3,18 @@
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
-use crate::backend::{Backend as _, Output, TorchScript};
+use crate::backend::{Array, Backend as _, Output, Rows, Sample, TorchScript};
 use crate::config::cli::{CheckArgs, LogFormat};
 use crate::config::{Running, RuntimeToml};
 use crate::exit::{Exit, Failure};
-use crate::loading::{LoadedModel, load};
+use crate::loading::{LoadedModel, Reader, load};
 use crate::logging;
-use crate::model::Description;
+use crate::model::{Description, Form, TensorSpec};
 use crate::task::feature_extraction::{Features, features};
 use crate::task::text_classification::{Scored, classify};
 use crate::task::token_classification::{Classifier, Entity};
 use crate::task::{Strategy, Task};
-use crate::text::Tokenized;
+use crate::text::{TextTokenizer, Tokenized};
 
 /// For models that bring no examples of their own: names, places, numbers, several scripts.
 const GENERIC_EXAMPLES: [&str; 3] = [
@@ -49,8 +49,8 @@ pub fn check(args: &CheckArgs) -> Result<Exit, Failure> {
 }
 
 struct Example {
-    text: String,
-    tokens: usize,
+    /// What was tried, for people.
+    title: String,
     time: Duration,
     found: Found,
 }
@@ -60,6 +60,8 @@ enum Found {
     Entities(Vec<Entity>),
     Labels(Vec<Scored>),
     Features(Features),
+    /// Name, datatype and shape of each output.
+    Arrays(Vec<String>),
 }
 
 struct Report<'a> {
@@ -69,34 +71,62 @@ struct Report<'a> {
 }
 
 fn run_examples(model: &LoadedModel, backend: &TorchScript) -> Result<Vec<Example>, Failure> {
-    let own = &model.description.examples;
-    let generic = || GENERIC_EXAMPLES.iter().map(|text| (*text).to_owned()).collect();
-    let texts: Vec<String> = if own.is_empty() { generic() } else { own.clone() };
-    texts
-        .into_iter()
-        .map(|text| {
-            let fails = |problem: String| Failure {
-                exit: Exit::Model,
-                message: format!("example \"{text}\": {problem}"),
-            };
-            let tokenized = model.tokenizer.encode(&text).map_err(&fails)?;
-            let began = Instant::now();
-            let outputs = backend.forward(&[&tokenized.ids]).map_err(|error| fails(error.to_string()))?;
-            let time = began.elapsed();
-            let output = outputs.first().ok_or_else(|| fails("the model gave no answer".to_owned()))?;
-            let found = find(model, &tokenized, output).map_err(&fails)?;
-            Ok(Example { tokens: tokenized.ids.len(), time, found, text })
-        })
-        .collect()
+    match &model.reader {
+        Reader::Text(tokenizer) => {
+            let own = &model.description.examples;
+            let generic = || GENERIC_EXAMPLES.iter().map(|text| (*text).to_owned()).collect();
+            let texts: Vec<String> = if own.is_empty() { generic() } else { own.clone() };
+            texts.iter().map(|text| try_text(model, backend, tokenizer, text)).collect()
+        }
+        Reader::Tensors => {
+            let (time, output) =
+                forward(backend, &model.description.form.trial()).map_err(failed("zeros"))?;
+            let found = Found::Arrays(shapes(&model.description.form, &output));
+            Ok(vec![Example { title: "zeros".to_owned(), time, found }])
+        }
+    }
 }
 
-fn find(model: &LoadedModel, text: &Tokenized, output: &Output) -> Result<Found, String> {
+/// The failure of this example.
+fn failed(example: &str) -> impl Fn(String) -> Failure {
+    move |problem| Failure { exit: Exit::Model, message: format!("example {example}: {problem}") }
+}
+
+fn try_text(
+    model: &LoadedModel,
+    backend: &TorchScript,
+    tokenizer: &TextTokenizer,
+    text: &str,
+) -> Result<Example, Failure> {
+    let quoted = format!("\"{text}\"");
+    let fails = failed(&quoted);
+    let tokenized = tokenizer.encode(text).map_err(&fails)?;
+    let tokens = tokenized.ids.len();
+    let (time, output) = forward(backend, &Sample::Tokens(tokenized.ids.clone())).map_err(&fails)?;
+    let found = find(model, tokenizer, &tokenized, output.rows().map_err(&fails)?).map_err(&fails)?;
+    Ok(Example { title: format!("{quoted}  ({tokens} tokens)"), time, found })
+}
+
+fn forward(backend: &TorchScript, sample: &Sample) -> Result<(Duration, Output), String> {
+    let began = Instant::now();
+    let outputs = backend.forward(&[sample]).map_err(|error| error.to_string())?;
+    let time = began.elapsed();
+    let output = outputs.into_iter().next().ok_or_else(|| "the model gave no answer".to_owned())?;
+    Ok((time, output))
+}
+
+fn find(
+    model: &LoadedModel,
+    tokenizer: &TextTokenizer,
+    text: &Tokenized,
+    output: &Rows,
+) -> Result<Found, String> {
     let labels = &model.description.labels;
     match model.description.task {
         Task::TokenClassification { aggregation } => {
             // Sentences are read by people here: entities, unless the model's own setting already makes them.
             let strategy = if aggregation == Strategy::None { Strategy::Simple } else { aggregation };
-            let classifier = Classifier { labels, joiner: &model.tokenizer };
+            let classifier = Classifier { labels, joiner: tokenizer };
             let entities = classifier.entities(&text.tokens, output, strategy, &["O".to_owned()]);
             entities.map(Found::Entities).map_err(|error| error.to_string())
         }
@@ -106,6 +136,20 @@ fn find(model: &LoadedModel, text: &Tokenized, output: &Output) -> Result<Found,
         Task::FeatureExtraction { pooling, normalize } => {
             features(output, pooling, normalize).map(Found::Features)
         }
+        Task::Tensors => Err("a model of tensors takes no text".to_owned()),
+    }
+}
+
+/// Each output's name, datatype and shape.
+fn shapes(form: &Form, output: &Output) -> Vec<String> {
+    match (form, output) {
+        (Form::Tensors(form), Output::Arrays(arrays)) => {
+            let shown = |(spec, array): (&TensorSpec, &Array)| {
+                format!("{}  {} {:?}", spec.name, array.datatype().as_str(), array.shape())
+            };
+            form.outputs.iter().zip(arrays).map(shown).collect()
+        }
+        _ => Vec::new(),
     }
 }
 
@@ -122,10 +166,16 @@ impl Report<'_> {
             Task::TextClassification { function } => ("function", function.as_str().to_owned()),
             Task::FeatureExtraction { pooling, normalize } => {
                 let length = if normalize { ", normalised" } else { "" };
-                ("pooling", format!("{}{length}, {} numbers", pooling.as_str(), self.model.columns))
+                let columns = self.model.columns.unwrap_or_default();
+                ("pooling", format!("{}{length}, {columns} numbers", pooling.as_str()))
             }
+            Task::Tensors => ("batched", description.form.takes_batches().to_string()),
         };
-        let inputs: Vec<&str> = description.inputs.iter().map(|input| input.as_str()).collect();
+        let (max_length, vocabulary) = match &self.model.reader {
+            Reader::Text(tokenizer) => (Some(tokenizer.max_length()), Some(tokenizer.vocabulary_size())),
+            Reader::Tensors => (None, None),
+        };
+        let tokens = |count: usize| format!("{count} tokens");
         let facts = [
             ("model", Some(description.name().to_owned())),
             ("version", card.version.clone()),
@@ -134,9 +184,9 @@ impl Report<'_> {
             ("directory", Some(description.dir.display().to_string())),
             ("task", Some(description.task.kind().as_str().to_owned())),
             ("labels", labels),
-            ("inputs", Some(inputs.join(", "))),
-            ("max length", Some(format!("{} tokens", description.max_seq_length))),
-            ("vocabulary", Some(format!("{} tokens", self.model.tokenizer.vocabulary_size()))),
+            ("inputs", Some(description.form.inputs().join(", "))),
+            ("max length", max_length.map(tokens)),
+            ("vocabulary", vocabulary.map(tokens)),
             (how, Some(value)),
             ("device", Some(self.model.device.to_string())),
             ("libtorch", Some(env!("PILOTLIGHT_TORCH_VERSION").to_owned())),
@@ -149,7 +199,7 @@ impl Report<'_> {
         }
         for example in &self.examples {
             let milliseconds = example.time.as_secs_f64() * 1e3;
-            writeln!(out, "\n\"{}\"  ({} tokens, {milliseconds:.1} ms)", example.text, example.tokens)?;
+            writeln!(out, "\n{}  {milliseconds:.1} ms", example.title)?;
             example.found.print(out)?;
         }
         writeln!(
@@ -164,7 +214,7 @@ impl Report<'_> {
     fn found(&self) -> usize {
         let is_something = |found: &Found| match found {
             Found::Entities(entities) => !entities.is_empty(),
-            Found::Labels(_) | Found::Features(_) => true,
+            Found::Labels(_) | Found::Features(_) | Found::Arrays(_) => true,
         };
         self.examples.iter().filter(|example| is_something(&example.found)).count()
     }
@@ -174,6 +224,7 @@ impl Report<'_> {
             Task::TokenClassification { .. } => "entities",
             Task::TextClassification { .. } => "a label",
             Task::FeatureExtraction { .. } => "a vector",
+            Task::Tensors => "outputs",
         }
     }
 }
@@ -189,6 +240,7 @@ impl Found {
                     .iter()
                     .try_for_each(|Scored { label, score }| writeln!(out, "  {label:<width$}  {score:.3}"))
             }
+            Self::Arrays(shapes) => shapes.iter().try_for_each(|shape| writeln!(out, "  {shape}")),
             Self::Features(Features::Text(vector)) => writeln!(out, "  {}", beginning(vector)),
             Self::Features(Features::Tokens([vectors])) => {
                 let first = vectors.first().map(|vector| beginning(vector)).unwrap_or_default();

@@ -2,7 +2,7 @@
 
 use crate::backend::{Device, TorchScript};
 use crate::config::Running;
-use crate::model::{Description, ModelError};
+use crate::model::{Description, Form, ModelError};
 use crate::text::{TextTokenizer, TokenizerError};
 
 /// What is known and needed beside the model itself.
@@ -10,12 +10,21 @@ use crate::text::{TextTokenizer, TokenizerError};
 pub struct LoadedModel {
     /// What the files of the directory say.
     pub description: Description,
-    /// Texts to tokens.
-    pub tokenizer: TextTokenizer,
+    /// What makes samples of a client's inputs.
+    pub reader: Reader,
     /// Where the model runs.
     pub device: Device,
-    /// How many numbers a row of the model's output has.
-    pub columns: usize,
+    /// How many numbers a row of the model's output has; a model of plain tensors has no rows.
+    pub columns: Option<usize>,
+}
+
+/// What makes samples of a client's inputs.
+#[derive(Debug)]
+pub enum Reader {
+    /// Texts to tokens.
+    Text(TextTokenizer),
+    /// Tensors are taken as they come.
+    Tensors,
 }
 
 /// Loads the model and tries it out. Takes its time; call it on a thread of its own.
@@ -23,16 +32,28 @@ pub fn load(description: Description, running: &Running) -> Result<(LoadedModel,
     // Before the first call into libtorch, which notices CUDA only then.
     let device = running.device.resolve()?;
     // Side by side: the tokenizer's vocabulary takes as long to read as the model.
-    let (tokenizer, backend) = std::thread::scope(|scope| {
-        let (path, max_length) = (description.file("tokenizer.json"), description.max_seq_length);
-        let tokenizer = scope.spawn(move || TextTokenizer::load(&path, max_length));
+    let (reader, backend) = std::thread::scope(|scope| {
+        let reader = scope.spawn(|| Reader::load(&description));
         let backend = TorchScript::load(&description, device, running.threads);
-        (tokenizer.join(), backend)
+        (reader.join(), backend)
     });
     let panicked = |_| ModelError::Mismatch("reading tokenizer.json panicked; is it damaged?".to_owned());
-    let tokenizer = tokenizer.map_err(panicked)??;
-    let (backend, columns) = backend?;
-    Ok((LoadedModel { description, tokenizer, device, columns }, backend))
+    let reader = reader.map_err(panicked)??;
+    let (backend, output) = backend?;
+    let columns = output.rows().ok().map(|rows| rows.columns);
+    Ok((LoadedModel { description, reader, device, columns }, backend))
+}
+
+impl Reader {
+    fn load(description: &Description) -> Result<Self, ModelError> {
+        match &description.form {
+            Form::Text(form) => {
+                let path = description.file("tokenizer.json");
+                Ok(Self::Text(TextTokenizer::load(&path, form.max_seq_length)?))
+            }
+            Form::Tensors(_) => Ok(Self::Tensors),
+        }
+    }
 }
 
 impl From<TokenizerError> for ModelError {

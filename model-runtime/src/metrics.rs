@@ -7,7 +7,7 @@ use prometheus::{
     TextEncoder,
 };
 
-use crate::backend::TokenIds;
+use crate::backend::Sample;
 
 /// From a tiny model on a GPU to a full queue on a CPU.
 const SECONDS: [f64; 16] =
@@ -85,7 +85,7 @@ impl Metrics {
                 "Seconds of tokenising a request",
                 &SHORT_SECONDS,
             )?,
-            batch_size: with.histogram("batch_size", "Texts in a batch", &ROWS)?,
+            batch_size: with.histogram("batch_size", "Samples in a batch", &ROWS)?,
             batch_tokens: with.histogram("batch_tokens", "Tokens in a batch, padding included", &TOKENS)?,
             padding_tokens: with.counter("padding_tokens_count", "Tokens computed for nothing")?,
             batch_failures: with.counter("batch_failure_count", "Batches in which the model failed")?,
@@ -114,9 +114,10 @@ impl Metrics {
     }
 
     /// A batch went through the model.
-    pub fn observe_batch(&self, rows: &[&TokenIds]) {
-        let longest = rows.iter().map(|row| row.len()).max().unwrap_or_default();
-        let real: usize = rows.iter().map(|row| row.len()).sum();
+    pub fn observe_batch(&self, rows: &[&Sample]) {
+        let lengths = || rows.iter().map(|row| row.size().length);
+        let longest = lengths().max().unwrap_or_default();
+        let real: usize = lengths().sum();
         self.batch_size.observe(rows.len() as f64);
         self.batch_tokens.observe((rows.len() * longest) as f64);
         self.padding_tokens.inc_by(to_u64(rows.len() * longest - real));
@@ -194,11 +195,13 @@ fn to_u64(count: usize) -> u64 {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::backend::TokenIds;
 
     #[test]
     fn padding_is_counted_by_batch() {
         let metrics = Metrics::new().unwrap();
-        metrics.observe_batch(&[&TokenIds::filler(1, 3), &TokenIds::filler(1, 8)]);
+        let sample = |length| Sample::Tokens(TokenIds::filler(1, length));
+        metrics.observe_batch(&[&sample(3), &sample(8)]);
         metrics.observe_status(200);
         let text = metrics.render().unwrap();
         assert!(text.contains("model_runtime_padding_tokens_count 5"), "{text}");

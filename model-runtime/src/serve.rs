@@ -14,7 +14,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::oneshot;
 
-use crate::backend::{Backend, TokenIds};
+use crate::backend::Backend;
 use crate::config::cli::ServeArgs;
 use crate::config::{RuntimeToml, Settings};
 use crate::engine::{Engine, EngineParts};
@@ -31,8 +31,6 @@ use crate::text::TextPool;
 const ASYNC_THREADS: usize = 2;
 /// How long to wait for the model threads once nothing waits for an answer.
 const THREADS_TIMEOUT: Duration = Duration::from_secs(1);
-/// About the length of a sentence.
-const TRIAL_LENGTH: usize = 16;
 
 /// Runs the server to its end.
 pub fn serve(args: &ServeArgs) -> Result<Exit, Failure> {
@@ -135,8 +133,7 @@ fn load_and_start(app: &App, description: Description, cores: usize) -> Result<S
     let loaded = load(description, &settings.running).map_err(|error| Failure::new(Exit::Model, error))?;
     let (model, backend) = loaded;
     let on_gpu = model.device.is_gpu();
-    let trial =
-        TokenIds::filler(model.description.pad_token_id, TRIAL_LENGTH.min(model.description.max_seq_length));
+    let trial = model.description.form.trial();
     let parts = EngineParts {
         limits: settings.batching.limits(on_gpu),
         capacity: settings.max_queue,

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use model_runtime::batcher::{Batcher, Limits, Ticket};
+use model_runtime::batcher::{Batcher, Limits, Size, Ticket};
 use proptest::prelude::*;
 
 /// What may happen to a batcher.
@@ -79,8 +79,9 @@ impl World {
             Step::Push { length } => {
                 let item = Item { name: self.pushed, length: *length, arrived: self.now };
                 self.pushed += 1;
-                let ticket = self.batcher.push(self.now, *length, item.clone());
-                self.waiting.insert(ticket, item);
+                let size = Size { class: 0, length: *length };
+                let tickets = self.batcher.push(self.now, [(size, item.clone())]);
+                self.waiting.insert(tickets[0], item);
             }
             Step::Leave { pick } => {
                 let tickets: Vec<Ticket> = self.waiting.keys().copied().collect();
@@ -160,13 +161,13 @@ proptest! {
         let mut batcher = Batcher::new(limits);
         let now = Instant::now();
         for (name, length) in lengths.iter().enumerate() {
-            batcher.push(now, *length, name);
+            batcher.push(now, [(Size { class: 0, length: *length }, name)]);
         }
         let mut answered = BTreeSet::new();
         for turn in 0..lengths.len() {
             // Newcomers of a handy length keep coming and must not push anyone back.
             for _ in 0..4 {
-                batcher.push(now, 8, usize::MAX);
+                batcher.push(now, [(Size { class: 0, length: 8 }, usize::MAX)]);
             }
             answered.extend(batcher.take_due(now).into_iter().flatten());
             prop_assert!((0..=turn).all(|name| answered.contains(&name)), "{turn} still waits");

@@ -6,7 +6,8 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::{ByteSize, Span};
-use crate::backend::{DeviceChoice, InputName};
+use crate::backend::DeviceChoice;
+use crate::model::{InputName, TensorSpec};
 use crate::task::{Function, Pooling, Strategy, TaskKind};
 
 /// The file as it is written.
@@ -20,6 +21,14 @@ pub struct RuntimeToml {
     pub task: Option<TaskKind>,
     /// The inputs of `forward`, in order; inferred from `type_vocab_size` in config.json when absent.
     pub inputs: Option<Vec<InputName>>,
+    /// Plain tensors: what `forward` takes, in order.
+    #[serde(default)]
+    pub input_tensors: Vec<TensorSpec>,
+    /// Plain tensors: what it returns, in order, or by these names in a dictionary.
+    #[serde(default)]
+    pub output_tensors: Vec<TensorSpec>,
+    /// Plain tensors: whether each has the batch as a further, first dimension; `true` when absent.
+    pub batched: Option<bool>,
     /// Longer texts are truncated to so many tokens.
     pub max_seq_length: Option<NonZeroUsize>,
     /// The aggregation strategy of requests that name none.

@@ -18,17 +18,17 @@ use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
-use crate::backend::{Backend, ForwardError, Output, TokenIds};
+use crate::backend::{Backend, ForwardError, Output, Sample};
 use crate::batcher::Limits;
 use crate::metrics::Metrics;
 
 pub use condition::{Condition, LastError};
 pub use queue::{Full, Queue, Reservation};
 
-/// One text on its way to the model.
+/// One sample on its way to the model.
 #[derive(Debug)]
 pub struct Job {
-    ids: TokenIds,
+    sample: Sample,
     queued: Instant,
     reply: oneshot::Sender<Reply>,
 }
@@ -39,7 +39,7 @@ pub type Reply = Result<Answer, ForwardError>;
 /// What the model said, and how long it took.
 #[derive(Debug, Clone)]
 pub struct Answer {
-    /// The numbers.
+    /// What it said.
     pub output: Output,
     /// From the queue's door to the start of the batch.
     pub queue_time: Duration,
@@ -52,12 +52,12 @@ pub struct Answer {
 pub struct EngineParts {
     /// What a batch may be.
     pub limits: Limits,
-    /// How many texts may wait.
+    /// How many samples may wait.
     pub capacity: usize,
     /// How many model threads.
     pub instances: usize,
-    /// A text that any healthy model can answer, to see whether it still can.
-    pub trial: TokenIds,
+    /// A sample that any healthy model can answer, to see whether it still can.
+    pub trial: Sample,
     /// Where batches are counted.
     pub metrics: Arc<Metrics>,
 }
@@ -127,14 +127,14 @@ impl Engine {
     }
 }
 
-/// Puts texts into the queue; the replies come in the same order.
-pub fn submit(reservation: &mut Reservation<Job>, texts: Vec<TokenIds>) -> Vec<oneshot::Receiver<Reply>> {
+/// Puts a request's samples into the queue; the replies come in the same order.
+pub fn submit(reservation: &mut Reservation<Job>, samples: Vec<Sample>) -> Vec<oneshot::Receiver<Reply>> {
     let queued = Instant::now();
-    let mut replies = Vec::with_capacity(texts.len());
-    let jobs = texts.into_iter().map(|ids| {
+    let mut replies = Vec::with_capacity(samples.len());
+    let jobs = samples.into_iter().map(|sample| {
         let (reply, receiver) = oneshot::channel();
         replies.push(receiver);
-        (ids.len(), Job { ids, queued, reply })
+        (sample.size(), Job { sample, queued, reply })
     });
     let jobs: Vec<_> = jobs.collect();
     reservation.submit(queued, jobs);

@@ -6,7 +6,7 @@
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use crate::batcher::{Batcher, Limits, Ticket};
+use crate::batcher::{Batcher, Limits, Size, Ticket};
 
 /// A bounded queue that hands out batches.
 #[derive(Debug)]
@@ -131,14 +131,12 @@ pub struct Reservation<J> {
 }
 
 impl<J> Reservation<J> {
-    /// Puts the texts in, each with its length in tokens. Room that is left over is given back.
-    pub fn submit(&mut self, now: Instant, jobs: Vec<(usize, J)>) {
+    /// Puts the samples in. Room that is left over is given back.
+    pub fn submit(&mut self, now: Instant, jobs: Vec<(Size, J)>) {
         let mut state = self.queue.lock();
         state.reserved = state.reserved.saturating_sub(self.reserved);
         self.reserved = 0;
-        for (length, job) in jobs {
-            self.tickets.push(state.batcher.push(now, length, job));
-        }
+        self.tickets.extend(state.batcher.push(now, jobs));
         drop(state);
         self.queue.wake.notify_all();
     }
@@ -176,6 +174,10 @@ mod tests {
         Arc::new(Queue::new(limits, capacity))
     }
 
+    fn jobs(numbers: &[u32]) -> Vec<(Size, u32)> {
+        numbers.iter().map(|number| (Size { class: 0, length: 1 }, *number)).collect()
+    }
+
     #[test]
     fn a_full_queue_refuses_at_once_and_room_comes_back_with_the_reservation() {
         let queue = queue(3);
@@ -190,7 +192,7 @@ mod tests {
     fn texts_taken_by_a_model_thread_make_room() {
         let queue = queue(2);
         let mut held = queue.reserve(2).unwrap();
-        held.submit(Instant::now(), vec![(1, 10), (1, 11)]);
+        held.submit(Instant::now(), jobs(&[10, 11]));
         assert!(queue.reserve(1).is_err());
         assert!(matches!(queue.next(SOON), Next::Batch(batch) if batch == [10, 11]));
         assert!(queue.reserve(2).is_ok());
@@ -201,8 +203,8 @@ mod tests {
         let queue = queue(4);
         let mut staying = queue.reserve(1).unwrap();
         let mut leaving = queue.reserve(2).unwrap();
-        leaving.submit(Instant::now(), vec![(1, 1), (1, 2)]);
-        staying.submit(Instant::now(), vec![(1, 3)]);
+        leaving.submit(Instant::now(), jobs(&[1, 2]));
+        staying.submit(Instant::now(), jobs(&[3]));
         drop(leaving);
         assert_eq!(queue.depth(), 1);
         assert!(matches!(queue.next(SOON), Next::Batch(batch) if batch == [3]));
@@ -214,7 +216,7 @@ mod tests {
         let mut held = queue.reserve(2).unwrap();
         queue.close();
         assert!(matches!(queue.next(SOON), Next::Nothing), "a reservation may still bring work");
-        held.submit(Instant::now(), vec![(1, 7)]);
+        held.submit(Instant::now(), jobs(&[7]));
         assert!(matches!(queue.next(SOON), Next::Batch(batch) if batch == [7]));
         assert!(matches!(queue.next(SOON), Next::Closed));
     }
@@ -229,7 +231,7 @@ mod tests {
         };
         let queue = Arc::new(Queue::new(limits, 4));
         let mut held = queue.reserve(1).unwrap();
-        held.submit(Instant::now(), vec![(1, 1)]);
+        held.submit(Instant::now(), jobs(&[1]));
         assert!(matches!(queue.next(SOON), Next::Nothing));
         queue.hurry();
         assert!(matches!(queue.next(SOON), Next::Batch(batch) if batch == [1]));
@@ -241,7 +243,7 @@ mod tests {
         let waiting = Arc::clone(&queue);
         let thread = std::thread::spawn(move || waiting.next(Duration::from_secs(60)));
         let mut held = queue.reserve(1).unwrap();
-        held.submit(Instant::now(), vec![(1, 5)]);
+        held.submit(Instant::now(), jobs(&[5]));
         assert!(matches!(thread.join().unwrap(), Next::Batch(batch) if batch == [5]));
     }
 }

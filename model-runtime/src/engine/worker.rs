@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::queue::{Next, Queue};
 use super::{Answer, Condition, Job};
-use crate::backend::{Backend, ForwardError, Output, TokenIds};
+use crate::backend::{Backend, ForwardError, Output, Sample};
 use crate::metrics::Metrics;
 
 /// The first two forwards of a thread are several times slower than later ones.
@@ -21,7 +21,7 @@ pub(super) struct Worker {
     pub(super) queue: Arc<Queue<Job>>,
     pub(super) condition: Arc<Condition>,
     pub(super) metrics: Arc<Metrics>,
-    pub(super) trial: TokenIds,
+    pub(super) trial: Sample,
 }
 
 impl Worker {
@@ -53,15 +53,15 @@ impl Worker {
         }
     }
 
-    /// Runs the batch and answers everyone; `false` if any text got an error.
+    /// Runs the batch and answers everyone; `false` if any sample got an error.
     fn answer(&self, jobs: Vec<Job>) -> bool {
-        // Clients that left while their batch was being chosen; the rest of their texts are out of the queue already.
+        // Clients that left while their batch was being chosen; the rest of their samples are out of the queue already.
         let jobs: Vec<Job> = jobs.into_iter().filter(|job| !job.reply.is_closed()).collect();
         if jobs.is_empty() {
             return true;
         }
         let started = Instant::now();
-        let rows: Vec<&TokenIds> = jobs.iter().map(|job| &job.ids).collect();
+        let rows: Vec<&Sample> = jobs.iter().map(|job| &job.sample).collect();
         let result = self.forward(&rows);
         let inference_time = started.elapsed();
         self.metrics.observe_batch(&rows);
@@ -82,12 +82,12 @@ impl Worker {
         }
     }
 
-    /// One text may have spoilt the batch: each gets its own chance, so that only the guilty one fails.
+    /// One sample may have spoilt the batch: each gets its own chance, so that only the guilty one fails.
     fn answer_one_by_one(&self, jobs: Vec<Job>, error: ForwardError) {
         let alone = jobs.len() == 1;
         for job in jobs {
             let started = Instant::now();
-            let result = if alone { Err(error.clone()) } else { self.forward(&[&job.ids]) };
+            let result = if alone { Err(error.clone()) } else { self.forward(&[&job.sample]) };
             let inference_time = started.elapsed();
             let queue_time = started.saturating_duration_since(job.queued);
             let reply = result.and_then(|all| {
@@ -99,12 +99,12 @@ impl Worker {
     }
 
     /// A forward in which even a panic is only an error, and which answers every row or none.
-    fn forward(&self, rows: &[&TokenIds]) -> Result<Vec<Output>, ForwardError> {
+    fn forward(&self, rows: &[&Sample]) -> Result<Vec<Output>, ForwardError> {
         // Unwind-safe: a backend is only read by `forward`, and what it made so far is dropped with the panic.
         let result = catch_unwind(AssertUnwindSafe(|| self.backend.forward(rows)));
         let answers = result.map_err(|panic| ForwardError(panic_message(&*panic)))??;
         if answers.len() != rows.len() {
-            let problem = format!("the model answered {} of {} texts", answers.len(), rows.len());
+            let problem = format!("the model answered {} of {} samples", answers.len(), rows.len());
             return Err(ForwardError(problem));
         }
         Ok(answers)
@@ -117,15 +117,15 @@ impl Worker {
         match &result {
             Ok(_) if !was_able => tracing::info!(thread = self.index, "the model works again"),
             Err(error) if was_able => {
-                tracing::error!(thread = self.index, %error, "the model fails on a harmless text, too: not healthy");
+                tracing::error!(thread = self.index, %error, "the model fails on a harmless sample, too: not healthy");
             }
             Ok(_) | Err(_) => {}
         }
         result.is_ok()
     }
 
-    fn record(&self, error: &ForwardError, texts: usize) {
-        tracing::error!(thread = self.index, texts, %error, "a batch failed");
+    fn record(&self, error: &ForwardError, samples: usize) {
+        tracing::error!(thread = self.index, samples, %error, "a batch failed");
         self.condition.record_error(&error.0, Instant::now());
         self.metrics.batch_failed();
     }
@@ -141,7 +141,7 @@ fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
 mod tests {
     use super::super::{Engine, EngineParts, submit};
     use super::*;
-    use crate::backend::Granularity;
+    use crate::backend::{Granularity, Rows, TokenIds};
     use crate::batcher::Limits;
     use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -155,31 +155,40 @@ mod tests {
     }
 
     impl Backend for Fragile {
-        fn forward(&self, rows: &[&TokenIds]) -> Result<Vec<Output>, ForwardError> {
-            let ids = || rows.iter().map(|row| row.ids[0]);
+        fn forward(&self, rows: &[&Sample]) -> Result<Vec<Output>, ForwardError> {
+            let id = |row: &&Sample| match row {
+                Sample::Tokens(tokens) => tokens.ids[0],
+                Sample::Arrays(_) => unreachable!("the tests send tokens"),
+            };
+            let ids = || rows.iter().map(id);
             assert!(!ids().any(|id| id == PANIC), "unlucky");
             if self.broken.load(Ordering::SeqCst) || ids().any(|id| id == ERROR) {
                 return Err(ForwardError("refused".to_owned()));
             }
             Ok(ids()
-                .map(|id| Output { values: vec![id as f32], columns: 1, granularity: Granularity::Text })
+                .map(|id| Rows { values: vec![id as f32], columns: 1, granularity: Granularity::Whole })
+                .map(Output::Rows)
                 .collect())
         }
+    }
+
+    fn sample(id: i64) -> Sample {
+        Sample::Tokens(TokenIds::filler(id, 1))
     }
 
     fn engine(backend: &Arc<Fragile>, instances: usize) -> Engine {
         let limits =
             Limits { max_size: 8, max_padded_tokens: 64, max_padding: 64, max_delay: Duration::ZERO };
         let metrics = Arc::new(Metrics::new().unwrap());
-        let parts = EngineParts { limits, capacity: 1000, instances, trial: TokenIds::filler(1, 1), metrics };
+        let parts = EngineParts { limits, capacity: 1000, instances, trial: sample(1), metrics };
         let backend: Arc<dyn Backend> = Arc::<Fragile>::clone(backend);
         Engine::start(backend, parts).unwrap()
     }
 
     fn ask(engine: &Engine, ids: &[i64]) -> Vec<Result<f32, String>> {
         let mut reservation = engine.queue().reserve(ids.len()).unwrap();
-        let replies = submit(&mut reservation, ids.iter().map(|&id| TokenIds::filler(id, 1)).collect());
-        let value = |answer: Answer| answer.output.values[0];
+        let replies = submit(&mut reservation, ids.iter().copied().map(sample).collect());
+        let value = |answer: Answer| answer.output.rows().unwrap().values[0];
         replies.into_iter().map(|reply| reply.blocking_recv().unwrap().map(value).map_err(|e| e.0)).collect()
     }
 
@@ -219,10 +228,10 @@ mod tests {
         let engine = engine(&Arc::default(), 2);
         let ids: Vec<i64> = (100..600).collect();
         let mut reservation = engine.queue().reserve(ids.len()).unwrap();
-        let replies = submit(&mut reservation, ids.iter().map(|&id| TokenIds::filler(id, 1)).collect());
+        let replies = submit(&mut reservation, ids.iter().copied().map(sample).collect());
         engine.finish();
         for (reply, id) in replies.into_iter().zip(ids) {
-            assert_eq!(reply.blocking_recv().unwrap().unwrap().output.values, [id as f32]);
+            assert_eq!(reply.blocking_recv().unwrap().unwrap().output.rows().unwrap().values, [id as f32]);
         }
         engine.threads.into_iter().for_each(|thread| thread.join().unwrap());
     }
@@ -233,7 +242,7 @@ mod tests {
         backend.broken.store(true, Ordering::SeqCst);
         let limits = Limits { max_size: 1, max_padded_tokens: 1, max_padding: 0, max_delay: Duration::ZERO };
         let metrics = Arc::new(Metrics::new().unwrap());
-        let parts = EngineParts { limits, capacity: 1, instances: 2, trial: TokenIds::filler(1, 1), metrics };
+        let parts = EngineParts { limits, capacity: 1, instances: 2, trial: sample(1), metrics };
         assert!(Engine::start(backend, parts).unwrap_err().contains("warming up"));
     }
 }

@@ -1,11 +1,10 @@
 //! The HTTP side: routes, wire shapes, errors, connections.
 
-mod answer;
-mod api;
 mod api_key;
+mod body;
 mod connections;
 mod error;
-mod parameters;
+mod inference;
 mod predict;
 mod probes;
 mod request_id;

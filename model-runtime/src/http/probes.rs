@@ -155,7 +155,8 @@ struct Info<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     dimension: Option<usize>,
     inputs: Vec<&'a str>,
-    max_seq_length: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_seq_length: Option<usize>,
     #[serde(flatten)]
     defaults: Defaults,
     device: String,
@@ -178,6 +179,7 @@ enum Defaults {
     TokenClassification { aggregation_strategy: Strategy },
     TextClassification { function_to_apply: Function },
     FeatureExtraction { pooling: Pooling, normalize: bool },
+    Tensors {},
 }
 
 impl From<Task> for Defaults {
@@ -188,6 +190,7 @@ impl From<Task> for Defaults {
             }
             Task::TextClassification { function } => Self::TextClassification { function_to_apply: function },
             Task::FeatureExtraction { pooling, normalize } => Self::FeatureExtraction { pooling, normalize },
+            Task::Tensors => Self::Tensors {},
         }
     }
 }
@@ -205,9 +208,9 @@ pub(super) async fn info(State(app): State<Arc<App>>) -> Response {
         attribution: description.card.attribution.as_deref(),
         task: description.task.kind().as_str(),
         labels: &description.labels,
-        dimension: (description.task.kind() == TaskKind::FeatureExtraction).then_some(model.columns),
-        inputs: description.inputs.iter().map(|input| input.as_str()).collect(),
-        max_seq_length: description.max_seq_length,
+        dimension: model.columns.filter(|_| description.task.kind() == TaskKind::FeatureExtraction),
+        inputs: description.form.inputs(),
+        max_seq_length: description.form.text().map(|text| text.max_seq_length),
         defaults: description.task.into(),
         device: model.device.to_string(),
         instances: serving.engine.instances(),

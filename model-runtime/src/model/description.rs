@@ -2,8 +2,8 @@
 
 use std::path::{Path, PathBuf};
 
-use super::HfConfig;
-use crate::backend::{Granularity, InputName, Output};
+use super::{Form, HfConfig, InputName, TensorForm, TensorSpec, TextForm};
+use crate::backend::{Granularity, Output};
 use crate::config::{ModelCard, Running, RuntimeToml};
 use crate::task::{Function, Pooling, Task, TaskKind};
 use crate::text::TokenizerError;
@@ -20,14 +20,10 @@ pub struct Description {
     pub card: ModelCard,
     /// What the model does, and how unless a request says otherwise.
     pub task: Task,
-    /// The inputs of `forward`, in order.
-    pub inputs: Vec<InputName>,
-    /// The labels in the order of the outputs; a model of vectors has none.
+    /// How it wants to be called.
+    pub form: Form,
+    /// The labels in the order of the outputs; a model of vectors or tensors has none.
     pub labels: Vec<String>,
-    /// Texts are truncated to so many tokens.
-    pub max_seq_length: usize,
-    /// What fills up short rows.
-    pub pad_token_id: i64,
     /// Sentences for `check`.
     pub examples: Vec<String>,
 }
@@ -78,7 +74,11 @@ pub enum ModelError {
 impl Description {
     /// Reads the directory, with `file` already read from it.
     pub fn read(dir: &Path, file: &RuntimeToml, running: &Running) -> Result<Self, ModelError> {
-        Self::require_files(dir)?;
+        require_directory(dir)?;
+        if file.task == Some(TaskKind::Tensors) {
+            return Self::of_tensors(dir, file);
+        }
+        require_files(dir, &["model.pt", "tokenizer.json", "config.json"])?;
         let config_path = dir.join("config.json");
         let problem = |problem: String| ModelError::File { path: config_path.clone(), problem };
         let text = std::fs::read_to_string(&config_path).map_err(|error| problem(error.to_string()))?;
@@ -91,7 +91,7 @@ impl Description {
             TaskKind::TokenClassification | TaskKind::TextClassification => {
                 config.labels().map_err(&problem)?
             }
-            TaskKind::FeatureExtraction => Vec::new(),
+            TaskKind::FeatureExtraction | TaskKind::Tensors => Vec::new(),
         };
         let task = match kind {
             TaskKind::TokenClassification => Task::TokenClassification { aggregation: running.aggregation },
@@ -104,19 +104,38 @@ impl Description {
                 pooling: file.pooling.unwrap_or(Pooling::None),
                 normalize: file.normalize.unwrap_or(false),
             },
+            TaskKind::Tensors => Task::Tensors,
         };
-        let mut card = file.model.clone();
-        card.name.get_or_insert_with(|| directory_name(dir));
-        Ok(Self {
-            dir: dir.to_owned(),
-            card,
-            task,
+        let form = Form::Text(TextForm {
             inputs: file.inputs.clone().unwrap_or_else(|| InputName::infer(&config)),
-            labels,
             max_seq_length: max_seq_length(&config, running)?,
             pad_token_id: config.pad_token_id.unwrap_or(0),
+        });
+        Ok(Self {
+            dir: dir.to_owned(),
+            card: card(dir, file),
+            task,
+            form,
+            labels,
             examples: file.examples.clone(),
         })
+    }
+
+    /// A model of plain tensors has no files but `model.pt`, and its inputs and outputs are in runtime.toml.
+    fn of_tensors(dir: &Path, file: &RuntimeToml) -> Result<Self, ModelError> {
+        require_files(dir, &["model.pt"])?;
+        for (key, tensors) in
+            [("input_tensors", &file.input_tensors), ("output_tensors", &file.output_tensors)]
+        {
+            check_tensors(key, tensors).map_err(ModelError::Mismatch)?;
+        }
+        let form = Form::Tensors(TensorForm {
+            inputs: file.input_tensors.clone(),
+            outputs: file.output_tensors.clone(),
+            batched: file.batched.unwrap_or(true),
+        });
+        let (card, examples) = (card(dir, file), file.examples.clone());
+        Ok(Self { dir: dir.to_owned(), card, task: Task::Tensors, form, labels: Vec::new(), examples })
     }
 
     /// Whether the model's output is what its task needs.
@@ -125,16 +144,30 @@ impl Description {
     /// What is wrong with it, and what to do.
     pub fn suits(&self, output: &Output) -> Result<(), String> {
         let task = self.task.kind();
+        let rows = match (output, &self.form) {
+            (Output::Rows(rows), _) => rows,
+            (Output::Arrays(arrays), Form::Tensors(form)) => {
+                return form.outputs.iter().zip(arrays).try_for_each(|(spec, array)| {
+                    let admitted = spec.admits(array.datatype(), array.shape());
+                    admitted.map_err(|problem| {
+                        format!("output `{}` is not as runtime.toml says: {problem}", spec.name)
+                    })
+                });
+            }
+            (Output::Arrays(_), Form::Text(_)) => {
+                return Err("the model returned arrays for a text".to_owned());
+            }
+        };
         let wanted = match task {
             TaskKind::TokenClassification => Some((Granularity::Token, "[batch, tokens, labels]")),
-            TaskKind::TextClassification => Some((Granularity::Text, "[batch, labels]")),
-            TaskKind::FeatureExtraction => None,
+            TaskKind::TextClassification => Some((Granularity::Whole, "[batch, labels]")),
+            TaskKind::FeatureExtraction | TaskKind::Tensors => None,
         };
         let Some((granularity, shape)) = wanted else { return Ok(()) };
-        if output.granularity != granularity {
-            let found = match output.granularity {
+        if rows.granularity != granularity {
+            let found = match rows.granularity {
                 Granularity::Token => "token",
-                Granularity::Text => "text",
+                Granularity::Whole => "text",
             };
             return Err(format!(
                 "{} needs an output of shape {shape}, but the model returns a row for each {found}; \
@@ -142,10 +175,10 @@ impl Description {
                 task.as_str()
             ));
         }
-        if output.columns != self.labels.len() {
+        if rows.columns != self.labels.len() {
             return Err(format!(
                 "the model scores {} labels, but `id2label` in config.json has {}; export both from the same model",
-                output.columns,
+                rows.columns,
                 self.labels.len()
             ));
         }
@@ -161,24 +194,52 @@ impl Description {
     pub fn name(&self) -> &str {
         self.card.name.as_deref().unwrap_or_default()
     }
+}
 
-    fn require_files(dir: &Path) -> Result<(), ModelError> {
-        let problem = |problem: String| ModelError::Directory { dir: dir.to_owned(), problem };
-        match std::fs::metadata(dir) {
-            Ok(found) if found.is_dir() => {}
-            Ok(_) => return Err(problem("is not a directory".to_owned())),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
-                return Err(problem("does not exist".to_owned()));
-            }
-            Err(error) => return Err(problem(format!("cannot be read ({error})"))),
-        }
-        let names = ["model.pt", "tokenizer.json", "config.json"];
-        let missing: Vec<&str> = names.into_iter().filter(|name| !dir.join(name).is_file()).collect();
-        if missing.is_empty() {
-            return Ok(());
-        }
-        Err(ModelError::Incomplete { dir: dir.to_owned(), missing: missing.join(", ") })
+fn require_directory(dir: &Path) -> Result<(), ModelError> {
+    let problem = |problem: String| Err(ModelError::Directory { dir: dir.to_owned(), problem });
+    match std::fs::metadata(dir) {
+        Ok(found) if found.is_dir() => Ok(()),
+        Ok(_) => problem("is not a directory".to_owned()),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => problem("does not exist".to_owned()),
+        Err(error) => problem(format!("cannot be read ({error})")),
     }
+}
+
+fn require_files(dir: &Path, names: &[&str]) -> Result<(), ModelError> {
+    let missing: Vec<&str> = names.iter().copied().filter(|name| !dir.join(name).is_file()).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(ModelError::Incomplete { dir: dir.to_owned(), missing: missing.join(", ") })
+}
+
+fn card(dir: &Path, file: &RuntimeToml) -> ModelCard {
+    let mut card = file.model.clone();
+    card.name.get_or_insert_with(|| directory_name(dir));
+    card
+}
+
+/// Clients name tensors, and a trial must fit into memory.
+fn check_tensors(key: &str, tensors: &[TensorSpec]) -> Result<(), String> {
+    if tensors.is_empty() {
+        return Err(format!(
+            "task = \"tensors\" needs [[{key}]] with name, datatype and shape in runtime.toml, one for each in the order of forward"
+        ));
+    }
+    for (index, tensor) in tensors.iter().enumerate() {
+        let before = tensors.get(..index).unwrap_or_default();
+        if tensor.name.is_empty() || before.iter().any(|other| other.name == tensor.name) {
+            return Err(format!(
+                "each of [[{key}]] in runtime.toml needs a name of its own, not `{}`",
+                tensor.name
+            ));
+        }
+        if tensor.zeros().is_none() {
+            return Err(format!("the shape of `{}` in [[{key}]] of runtime.toml is too large", tensor.name));
+        }
+    }
+    Ok(())
 }
 
 fn max_seq_length(config: &HfConfig, running: &Running) -> Result<usize, ModelError> {
@@ -229,8 +290,8 @@ mod tests {
         let dir = model_dir(CONFIG);
         let model = read(dir.path(), None).unwrap();
         assert_eq!(model.task.kind(), TaskKind::TokenClassification);
-        assert_eq!(model.inputs, [InputName::InputIds, InputName::AttentionMask, InputName::TokenTypeIds]);
-        assert_eq!(model.max_seq_length, 512);
+        assert_eq!(model.form.inputs(), ["input_ids", "attention_mask", "token_type_ids"]);
+        assert_eq!(model.form.text().unwrap().max_seq_length, 512);
         assert!(!model.name().is_empty());
     }
 
@@ -248,7 +309,7 @@ mod tests {
         let dir = model_dir(CONFIG);
         assert!(read(dir.path(), Some(513)).unwrap_err().to_string().contains("at most 512"));
         assert!(read(dir.path(), Some(2)).unwrap_err().to_string().contains("at least 3"));
-        assert_eq!(read(dir.path(), Some(64)).unwrap().max_seq_length, 64);
+        assert_eq!(read(dir.path(), Some(64)).unwrap().form.text().unwrap().max_seq_length, 64);
     }
 
     #[test]
@@ -259,5 +320,23 @@ mod tests {
             .unwrap_err()
             .to_string();
         assert!(other.contains("GPT2LMHeadModel") && other.contains("token-classification"), "{other}");
+    }
+
+    #[test]
+    fn a_model_of_tensors_needs_model_pt_and_what_runtime_toml_says() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("model.pt"), "").unwrap();
+        let read =
+            |text: &str| Description::read(dir.path(), &RuntimeToml::parse(text).unwrap(), &running(None));
+        let x = "[[input_tensors]]\nname = \"x\"\ndatatype = \"FP32\"\nshape = [4]\n";
+        let y = "[[output_tensors]]\nname = \"y\"\ndatatype = \"FP32\"\nshape = [-1]\n";
+        let model = read(&format!("task = \"tensors\"\n{x}{y}")).unwrap();
+        assert_eq!(model.task, Task::Tensors);
+        assert_eq!(model.form.inputs(), ["x"]);
+        let error = |text: &str| read(&format!("task = \"tensors\"\n{text}")).unwrap_err().to_string();
+        assert!(error(x).contains("[[output_tensors]]"));
+        assert!(error(&format!("{x}{x}{y}")).contains("a name of its own"));
+        let huge = x.replace("[4]", "[9000000000000000000]");
+        assert!(error(&format!("{huge}{y}")).contains("too large"));
     }
 }

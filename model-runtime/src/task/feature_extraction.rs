@@ -5,7 +5,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::backend::{Granularity, Output};
+use crate::backend::{Granularity, Rows};
 
 /// How the tokens' vectors become the text's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
@@ -53,28 +53,28 @@ pub enum Features {
 ///
 /// # Errors
 /// The model returned something that is not a number, or no row at all.
-pub fn features(output: &Output, pooling: Pooling, normalize: bool) -> Result<Features, String> {
+pub fn features(output: &Rows, pooling: Pooling, normalize: bool) -> Result<Features, String> {
     if output.values.iter().any(|value| !value.is_finite()) {
         return Err("the model returned a value that is not a number".to_owned());
     }
     let finish = |vector: Vec<f32>| if normalize { normalized(vector) } else { vector };
     let none = || "the model returned no vector".to_owned();
-    let first = || output.rows().next().map(<[f32]>::to_vec);
+    let first = || output.iter().next().map(<[f32]>::to_vec);
     let pooled = match (output.granularity, pooling) {
-        (Granularity::Text, _) | (Granularity::Token, Pooling::Cls) => first(),
+        (Granularity::Whole, _) | (Granularity::Token, Pooling::Cls) => first(),
         (Granularity::Token, Pooling::Mean) => mean(output),
         (Granularity::Token, Pooling::Max) => max(output),
         (Granularity::Token, Pooling::None) => {
-            return Ok(Features::Tokens([output.rows().map(|row| finish(row.to_vec())).collect()]));
+            return Ok(Features::Tokens([output.iter().map(|row| finish(row.to_vec())).collect()]));
         }
     };
     pooled.map(finish).map(Features::Text).ok_or_else(none)
 }
 
 /// Summed up in f64: a thousand tokens later an f32 has lost its last digits.
-fn mean(output: &Output) -> Option<Vec<f32>> {
+fn mean(output: &Rows) -> Option<Vec<f32>> {
     let mut sums = vec![0.0_f64; output.columns];
-    let rows = output.rows();
+    let rows = output.iter();
     let count = rows.len();
     for row in rows {
         sums.iter_mut().zip(row).for_each(|(sum, value)| *sum += f64::from(*value));
@@ -82,8 +82,8 @@ fn mean(output: &Output) -> Option<Vec<f32>> {
     (count > 0).then(|| sums.into_iter().map(|sum| (sum / count as f64) as f32).collect())
 }
 
-fn max(output: &Output) -> Option<Vec<f32>> {
-    output.rows().map(<[f32]>::to_vec).reduce(|mut most, row| {
+fn max(output: &Rows) -> Option<Vec<f32>> {
+    output.iter().map(<[f32]>::to_vec).reduce(|mut most, row| {
         most.iter_mut().zip(row).for_each(|(most, value)| *most = most.max(value));
         most
     })
@@ -101,8 +101,8 @@ fn normalized(mut vector: Vec<f32>) -> Vec<f32> {
 mod tests {
     use super::*;
 
-    fn output(granularity: Granularity) -> Output {
-        Output { values: vec![3.0, -4.0, 1.0, 0.0], columns: 2, granularity }
+    fn output(granularity: Granularity) -> Rows {
+        Rows { values: vec![3.0, -4.0, 1.0, 0.0], columns: 2, granularity }
     }
 
     fn pooled(pooling: Pooling, normalize: bool) -> Features {
@@ -120,21 +120,21 @@ mod tests {
     #[test]
     fn normalised_vectors_have_length_one_and_zeroes_stay_zeroes() {
         assert_eq!(pooled(Pooling::Cls, true), Features::Text(vec![0.6, -0.8]));
-        let zero = Output { values: vec![0.0, 0.0], columns: 2, granularity: Granularity::Text };
+        let zero = Rows { values: vec![0.0, 0.0], columns: 2, granularity: Granularity::Whole };
         assert_eq!(features(&zero, Pooling::Mean, true), Ok(Features::Text(vec![0.0, 0.0])));
     }
 
     #[test]
     fn a_model_that_pools_by_itself_is_taken_as_it_is() {
-        let text = Output { values: vec![1.0, 2.0], columns: 2, granularity: Granularity::Text };
+        let text = Rows { values: vec![1.0, 2.0], columns: 2, granularity: Granularity::Whole };
         assert_eq!(features(&text, Pooling::Max, false), Ok(Features::Text(vec![1.0, 2.0])));
     }
 
     #[test]
     fn what_is_not_a_number_is_an_error_not_an_answer() {
-        let broken = Output { values: vec![f32::NAN, 0.0], columns: 2, granularity: Granularity::Token };
+        let broken = Rows { values: vec![f32::NAN, 0.0], columns: 2, granularity: Granularity::Token };
         assert!(features(&broken, Pooling::Mean, true).is_err());
-        let empty = Output { values: Vec::new(), columns: 2, granularity: Granularity::Token };
+        let empty = Rows { values: Vec::new(), columns: 2, granularity: Granularity::Token };
         assert!(features(&empty, Pooling::Mean, true).is_err());
     }
 }

@@ -12,10 +12,13 @@ pub enum TaskKind {
     TextClassification,
     /// Turns a text into a vector, or each of its tokens.
     FeatureExtraction,
+    /// Takes and returns plain tensors, which runtime.toml names.
+    Tensors,
 }
 
 impl TaskKind {
-    const ALL: [Self; 3] = [Self::TokenClassification, Self::TextClassification, Self::FeatureExtraction];
+    const ALL: [Self; 4] =
+        [Self::TokenClassification, Self::TextClassification, Self::FeatureExtraction, Self::Tensors];
 
     /// The task of a model with these classes in its config.json.
     pub fn infer(architectures: &[String]) -> Result<Self, String> {
@@ -43,6 +46,7 @@ impl TaskKind {
             Self::TokenClassification => "token-classification",
             Self::TextClassification => "text-classification",
             Self::FeatureExtraction => "feature-extraction",
+            Self::Tensors => "tensors",
         }
     }
 }

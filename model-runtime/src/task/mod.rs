@@ -10,7 +10,7 @@ pub use kind::TaskKind;
 pub use text_classification::Function;
 pub use token_classification::Strategy;
 
-/// What the model does with a text, and how unless a request says otherwise.
+/// What the model does with its input, and how unless a request says otherwise.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Task {
     /// Labels tokens.
@@ -30,6 +30,8 @@ pub enum Task {
         /// Whether vectors are given the length 1.
         normalize: bool,
     },
+    /// Whatever its tensors mean.
+    Tensors,
 }
 
 impl Task {
@@ -39,6 +41,7 @@ impl Task {
             Self::TokenClassification { .. } => TaskKind::TokenClassification,
             Self::TextClassification { .. } => TaskKind::TextClassification,
             Self::FeatureExtraction { .. } => TaskKind::FeatureExtraction,
+            Self::Tensors => TaskKind::Tensors,
         }
     }
 }

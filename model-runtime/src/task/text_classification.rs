@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::softmax;
-use crate::backend::{Granularity, Output};
+use crate::backend::{Granularity, Rows};
 
 /// How logits become scores. The names are those of the pipeline's `function_to_apply`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
@@ -68,11 +68,11 @@ pub struct Scored {
 /// The model's output is not one finite number for each label.
 pub fn classify(
     labels: &[String],
-    output: &Output,
+    output: &Rows,
     function: Function,
     top_k: usize,
 ) -> Result<Vec<Scored>, String> {
-    if output.granularity != Granularity::Text || output.values.len() != labels.len() {
+    if output.granularity != Granularity::Whole || output.values.len() != labels.len() {
         return Err(format!(
             "the model returned {} numbers for {} labels",
             output.values.len(),
@@ -98,8 +98,8 @@ mod tests {
         ["bad", "fair", "good"].map(str::to_owned).to_vec()
     }
 
-    fn output(values: [f32; 3]) -> Output {
-        Output { values: values.to_vec(), columns: 3, granularity: Granularity::Text }
+    fn output(values: [f32; 3]) -> Rows {
+        Rows { values: values.to_vec(), columns: 3, granularity: Granularity::Whole }
     }
 
     #[test]
@@ -123,7 +123,7 @@ mod tests {
     #[test]
     fn numbers_that_are_no_scores_are_an_error_not_an_answer() {
         assert!(classify(&labels(), &output([0.0, f32::NAN, 1.0]), Function::Softmax, 1).is_err());
-        let per_token = Output { granularity: Granularity::Token, ..output([0.0, 1.0, 2.0]) };
+        let per_token = Rows { granularity: Granularity::Token, ..output([0.0, 1.0, 2.0]) };
         assert!(classify(&labels(), &per_token, Function::Softmax, 1).is_err());
         assert!(classify(&labels()[..2], &output([0.0, 1.0, 2.0]), Function::Softmax, 1).is_err());
     }

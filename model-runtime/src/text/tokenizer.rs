@@ -45,6 +45,7 @@ pub struct TokenizerError {
 #[derive(Debug)]
 pub struct TextTokenizer {
     inner: Tokenizer,
+    max_length: usize,
     /// The id of the token for what the vocabulary does not have.
     unknown: Option<u32>,
     /// Whether the vocabulary marks tokens that continue a word (`##`), so that the tokenizer knows words.
@@ -71,7 +72,7 @@ impl TextTokenizer {
         };
         let knows_words = prefix.is_some_and(|prefix| !prefix.is_empty());
         let unknown = unknown.and_then(|token| model.token_to_id(&token));
-        Ok(Self { inner, unknown, knows_words })
+        Ok(Self { inner, max_length, unknown, knows_words })
     }
 
     /// Tokenises one text.
@@ -85,6 +86,11 @@ impl TextTokenizer {
         };
         let truncated = !encoding.get_overflowing().is_empty();
         Ok(Tokenized { ids, tokens: self.tokens(text, &encoding), truncated })
+    }
+
+    /// Texts are cut to so many tokens, special ones included.
+    pub fn max_length(&self) -> usize {
+        self.max_length
     }
 
     /// The size of the vocabulary.

@@ -120,7 +120,7 @@ fn split(label: &str) -> (bool, &str) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::{Granularity, Output};
+    use crate::backend::{Granularity, Rows};
     use crate::text::Token;
 
     struct WordPieces;
@@ -147,7 +147,7 @@ mod tests {
             values.extend((0..4).map(|column| if column == label { logit } else { 0.0 }));
         }
         let classifier = Classifier { labels: &labels, joiner: &WordPieces };
-        let logits = Output { values, columns: 4, granularity: Granularity::Token };
+        let logits = Rows { values, columns: 4, granularity: Granularity::Token };
         let found = classifier.entities(&list, &logits, strategy, &["O".to_owned()]).unwrap();
         let name = |entity: &Entity| entity.entity.clone().or(entity.entity_group.clone()).unwrap();
         found.iter().map(|entity| (name(entity), entity.word.clone(), entity.start, entity.end)).collect()

@@ -12,7 +12,7 @@ mod strategy;
 use serde::Serialize;
 
 use super::softmax;
-use crate::backend::Output;
+use crate::backend::Rows;
 use crate::text::Token;
 
 pub use strategy::Strategy;
@@ -83,7 +83,7 @@ impl<J: JoinTokens> Classifier<'_, J> {
     pub fn entities(
         &self,
         tokens: &[Token],
-        output: &Output,
+        output: &Rows,
         strategy: Strategy,
         ignore: &[String],
     ) -> Result<Vec<Entity>, ScoreError> {
@@ -100,8 +100,8 @@ impl<J: JoinTokens> Classifier<'_, J> {
 }
 
 /// The softmax of each token's row.
-fn score<'a>(tokens: &'a [Token], output: &Output) -> Result<Vec<Scored<'a>>, ScoreError> {
-    let rows: Vec<&[f32]> = output.rows().collect();
+fn score<'a>(tokens: &'a [Token], output: &Rows) -> Result<Vec<Scored<'a>>, ScoreError> {
+    let rows: Vec<&[f32]> = output.iter().collect();
     tokens
         .iter()
         .map(|token| {
@@ -130,8 +130,8 @@ mod tests {
         Token { index, word: format!("t{index}"), start: index, end: index + 1, continues_word: false }
     }
 
-    fn output(values: Vec<f32>) -> Output {
-        Output { values, columns: 2, granularity: Granularity::Token }
+    fn output(values: Vec<f32>) -> Rows {
+        Rows { values, columns: 2, granularity: Granularity::Token }
     }
 
     #[test]

@@ -2,11 +2,11 @@
 
 use serde::Serialize;
 
-use super::api::{Inputs, Request};
-use super::error::ApiError;
+use super::super::error::ApiError;
 use super::parameters::{OfTask, TopK};
-use crate::backend::Output;
-use crate::loading::LoadedModel;
+use super::request::{Inputs, Request};
+use crate::backend::{Output, Rows};
+use crate::loading::{LoadedModel, Reader};
 use crate::task::feature_extraction::features;
 use crate::task::text_classification::classify;
 use crate::task::token_classification::{Classifier, Entity};
@@ -20,15 +20,19 @@ pub(super) fn answer(
     outputs: &[Option<Output>],
 ) -> Result<Vec<u8>, ApiError> {
     let labels = &model.description.labels;
-    let of_each =
-        || outputs.iter().map(|output| output.as_ref().ok_or_else(|| ApiError::Internal(UNSENT.to_owned())));
+    let of_each = || outputs.iter().map(rows);
     let inputs = &request.inputs;
     match &request.parameters.of_task {
         OfTask::TokenClassification { strategy, ignore_labels } => {
-            let classifier = Classifier { labels, joiner: &model.tokenizer };
+            let Reader::Text(joiner) = &model.reader else {
+                return Err(ApiError::Internal("tokens are classified without a tokenizer".to_owned()));
+            };
+            let classifier = Classifier { labels, joiner };
             let entities = |(text, output): (&Tokenized, &Option<Output>)| -> Result<Vec<Entity>, ApiError> {
-                let Some(output) = output else { return Ok(Vec::new()) };
-                let found = classifier.entities(&text.tokens, output, *strategy, ignore_labels);
+                if output.is_none() {
+                    return Ok(Vec::new());
+                }
+                let found = classifier.entities(&text.tokens, rows(output)?, *strategy, ignore_labels);
                 found.map_err(|error| ApiError::Inference(error.to_string()))
             };
             json(inputs, texts.iter().zip(outputs).map(entities))
@@ -55,11 +59,16 @@ pub(super) fn answer(
                 of_each().map(|output| features(output?, *pooling, *normalize).map_err(ApiError::Inference));
             json(inputs, vectors)
         }
+        OfTask::Tensors => Err(ApiError::Internal("tensors are no texts".to_owned())),
     }
 }
 
-/// Only texts of which nothing is asked but their words are kept from the model.
-const UNSENT: &str = "a text was not given to the model";
+/// What the model said of a text that it has seen. Only texts of which nothing is asked but their words are kept from it.
+fn rows(output: &Option<Output>) -> Result<&Rows, ApiError> {
+    let seen =
+        output.as_ref().ok_or_else(|| ApiError::Internal("a text was not given to the model".to_owned()))?;
+    seen.rows().map_err(ApiError::Internal)
+}
 
 /// One text is answered by itself, several by a list.
 fn json<T: Serialize>(

@@ -8,24 +8,25 @@ use crate::task::{Function, Pooling, Strategy, Task};
 
 /// How one request wants its texts answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Parameters {
+pub(super) struct Parameters {
     /// Whether texts that are too long are cut, and not refused.
-    pub(crate) truncate: bool,
+    pub(super) truncate: bool,
     /// What only this task knows.
-    pub(crate) of_task: OfTask,
+    pub(super) of_task: OfTask,
 }
 
 /// The parameters of one task.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum OfTask {
+pub(super) enum OfTask {
     TokenClassification { strategy: Strategy, ignore_labels: Vec<String> },
     TextClassification { function: Function, top_k: TopK },
     FeatureExtraction { pooling: Pooling, normalize: bool },
+    Tensors,
 }
 
 /// How many labels of a text are answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum TopK {
+pub(super) enum TopK {
     /// Not asked: the best one, and not in a list of its own.
     Absent,
     /// So many, in a list for each text.
@@ -47,6 +48,7 @@ impl Parameters {
             Task::FeatureExtraction { pooling, normalize } => {
                 OfTask::FeatureExtraction { pooling, normalize }
             }
+            Task::Tensors => OfTask::Tensors,
         };
         Self { truncate: true, of_task }
     }
@@ -103,6 +105,7 @@ impl OfTask {
             Self::TokenClassification { .. } => "aggregation_strategy, ignore_labels and truncate",
             Self::TextClassification { .. } => "top_k, function_to_apply and truncate",
             Self::FeatureExtraction { .. } => "pooling, normalize and truncate",
+            Self::Tensors => "none but truncate",
         }
     }
 }

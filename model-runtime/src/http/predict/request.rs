@@ -12,26 +12,26 @@ use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::{Map, Value};
 
-use super::error::ApiError;
+use super::super::error::ApiError;
 use super::parameters::Parameters;
 use crate::task::Task;
 
 /// A request that can be worked on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Request {
-    pub(crate) inputs: Inputs,
-    pub(crate) parameters: Parameters,
+pub(super) struct Request {
+    pub(super) inputs: Inputs,
+    pub(super) parameters: Parameters,
 }
 
 /// One text, answered alone, or several, answered by a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) enum Inputs {
+pub(super) enum Inputs {
     One(String),
     Many(Vec<String>),
 }
 
 impl Inputs {
-    pub(crate) fn texts(&self) -> &[String] {
+    pub(super) fn texts(&self) -> &[String] {
         match self {
             Self::One(text) => std::slice::from_ref(text),
             Self::Many(texts) => texts,
@@ -52,7 +52,7 @@ struct Body {
 
 impl Request {
     /// Reads the body of a request to a model of this task.
-    pub(crate) fn parse(body: &[u8], task: &Task) -> Result<Self, ApiError> {
+    pub(super) fn parse(body: &[u8], task: &Task) -> Result<Self, ApiError> {
         // Read as a struct, an array would be taken for the object's values in order.
         if body.trim_ascii_start().first() != Some(&b'{') {
             let json: Result<IgnoredAny, _> = serde_json::from_slice(body);

@@ -1,0 +1,38 @@
+//! The one line of a torch error that says what happened.
+
+/// libtorch appends the C++ stack ("Exception raised from …"), and TorchScript puts a whole traceback before its last line.
+pub(super) fn reason(error: &tch::TchError) -> String {
+    let text = match error {
+        tch::TchError::Torch(text) => text.clone(),
+        other => other.to_string(),
+    };
+    one_line(&text)
+}
+
+fn one_line(text: &str) -> String {
+    let message = text.split("Exception raised from").next().unwrap_or(text);
+    let lines: Vec<&str> = message.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    let in_script = lines.iter().any(|line| line.starts_with("Traceback of TorchScript"));
+    let chosen = if in_script { lines.last() } else { lines.first() };
+    chosen.map_or_else(|| "unknown torch error".to_owned(), |line| (*line).to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_a_torchscript_traceback_the_last_line_is_kept() {
+        let text = "The following operation failed in the TorchScript interpreter.\nTraceback of TorchScript, serialized \
+                    code (most recent call last):\n  File \"code/x.py\", line 10, in forward\nRuntimeError: index out of range\n";
+        assert_eq!(one_line(text), "RuntimeError: index out of range");
+    }
+
+    #[test]
+    fn of_a_cpp_error_the_first_line_is_kept() {
+        let text = "PytorchStreamReader failed reading zip archive\nException raised from valid at x.cpp:175 (most recent \
+                    call first):\nframe #0: c10::Error\n";
+        assert_eq!(one_line(text), "PytorchStreamReader failed reading zip archive");
+        assert_eq!(one_line(""), "unknown torch error");
+    }
+}

@@ -1,0 +1,142 @@
+//! From a request's body to its answer, whatever the protocol: read, queue, wait, answer.
+//!
+//! ```text
+//!   text pool                model thread     text pool        async thread
+//!   read: parse, reserve, ──▶ forward      ──▶ write: answer ──▶ timing headers
+//!   tokenise
+//! ```
+//!
+//! A protocol brings two functions, `read` and `write`, which run in the text pool. The client leaving drops the future, and with it the
+//! reservation: its samples leave the queue.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use axum::http::{HeaderName, HeaderValue};
+use axum::response::Response;
+
+use super::error::ApiError;
+use super::state::{App, Phase, Serving};
+use crate::backend::{Output, Sample};
+use crate::engine::{Answer, Full, Job, Reservation, submit};
+use crate::metrics::Times;
+
+/// A request that is ready for the model.
+pub(super) struct Reading<A> {
+    /// What `write` needs to know beside the outputs.
+    pub(super) asked: A,
+    /// For each answer what the model must see, or nothing where there is nothing to see.
+    pub(super) samples: Vec<Option<Sample>>,
+    /// Their places in the queue.
+    pub(super) reservation: Reservation<Job>,
+    /// How long tokenising, or decoding images, took.
+    pub(super) preparation: Duration,
+}
+
+/// An answer.
+pub(super) struct Writing {
+    /// What the client gets; the timing headers are added to it.
+    pub(super) response: Response,
+    /// How many inputs it answers.
+    pub(super) inputs: usize,
+    /// How many of these were cut.
+    pub(super) truncated: usize,
+}
+
+/// The model that answers this request to its end, or why there is none.
+pub(super) fn serving(app: &App) -> Result<Arc<Serving>, ApiError> {
+    // A request that was under way when the signal came is still answered: connections close after it.
+    let serving = match (app.serving(), app.phase()) {
+        (Some(serving), _) => Arc::clone(serving),
+        (None, Phase::Draining) => return Err(ApiError::Draining),
+        (None, _) => return Err(ApiError::Loading),
+    };
+    Ok(serving)
+}
+
+/// Places in the queue for so many samples.
+///
+/// # Errors
+/// There are not so many, now or ever.
+pub(super) fn reserve(serving: &Serving, samples: usize) -> Result<Reservation<Job>, ApiError> {
+    let queue = serving.engine.queue();
+    let capacity = queue.capacity();
+    if samples > capacity {
+        return Err(ApiError::Unusable(format!(
+            "the request has {samples} inputs, but only {capacity} can ever wait at once; send fewer at a time (--max-queue)"
+        )));
+    }
+    queue.reserve(samples).map_err(overloaded)
+}
+
+/// Answers a request within `limit`.
+pub(super) async fn infer<A: Send + 'static>(
+    app: &Arc<App>,
+    serving: Arc<Serving>,
+    limit: Duration,
+    read: impl FnOnce(&Serving) -> Result<Reading<A>, ApiError> + Send + 'static,
+    write: impl FnOnce(&Serving, A, Vec<Option<Output>>) -> Result<Writing, ApiError> + Send + 'static,
+) -> Result<Response, ApiError> {
+    // Refused here already, a request to a full queue does not wait for the text pool.
+    drop(reserve(&serving, 1)?);
+    let work = run(app, serving, Instant::now(), read, write);
+    tokio::time::timeout(limit, work).await.unwrap_or(Err(ApiError::DeadlineExceeded(limit)))
+}
+
+async fn run<A: Send + 'static>(
+    app: &Arc<App>,
+    serving: Arc<Serving>,
+    began: Instant,
+    read: impl FnOnce(&Serving) -> Result<Reading<A>, ApiError> + Send + 'static,
+    write: impl FnOnce(&Serving, A, Vec<Option<Output>>) -> Result<Writing, ApiError> + Send + 'static,
+) -> Result<Response, ApiError> {
+    let for_reading = Arc::clone(&serving);
+    let reading = app.texts.run(move || read(&for_reading)).await;
+    let Reading { asked, samples, mut reservation, preparation } =
+        reading.map_err(|failed| ApiError::Internal(failed.to_string()))??;
+
+    let mut times = Times { tokenization: preparation, ..Times::default() };
+    let mut outputs: Vec<Option<Output>> = vec![None; samples.len()];
+    let (places, samples): (Vec<usize>, Vec<Sample>) =
+        samples.into_iter().enumerate().filter_map(|(place, sample)| Some((place, sample?))).unzip();
+    for (place, reply) in places.into_iter().zip(submit(&mut reservation, samples)) {
+        let ended = |_| ApiError::Internal("the model threads have ended".to_owned());
+        let Answer { output, queue_time, inference_time } =
+            reply.await.map_err(ended)?.map_err(|error| ApiError::Inference(error.0))?;
+        times.queue = times.queue.max(queue_time);
+        times.inference = times.inference.max(inference_time);
+        if let Some(place) = outputs.get_mut(place) {
+            *place = Some(output);
+        }
+    }
+
+    let writing = app.texts.run(move || write(&serving, asked, outputs)).await;
+    let Writing { mut response, inputs, truncated } =
+        writing.map_err(|failed| ApiError::Internal(failed.to_string()))??;
+    times.total = began.elapsed();
+    app.metrics.observe_success(inputs, truncated, times);
+    add_times(&mut response, times);
+    Ok(response)
+}
+
+/// How soon to come again: a queue of this length drains in about this time on a slow CPU (5 ms a text), at least 1 s.
+fn overloaded(full: Full) -> ApiError {
+    let Full { depth, capacity } = full;
+    let retry_after = u64::try_from(depth.div_ceil(200)).unwrap_or(u64::MAX).clamp(1, 60);
+    ApiError::Overloaded { depth, capacity, retry_after }
+}
+
+fn add_times(response: &mut Response, times: Times) {
+    let timed = [
+        ("x-total-time", times.total),
+        ("x-tokenization-time", times.tokenization),
+        ("x-queue-time", times.queue),
+        ("x-inference-time", times.inference),
+    ];
+    for (name, time) in timed {
+        // Milliseconds in digits are always a header's value.
+        if let Ok(value) = HeaderValue::from_str(&format!("{:.3}", time.as_secs_f64() * 1e3)) {
+            response.headers_mut().insert(HeaderName::from_static(name), value);
+        }
+    }
+}

@@ -1,0 +1,256 @@
+//! How a model wants to be called: the shape of what goes into its `forward`, and of what comes out.
+
+use serde::de::{Deserializer, Error as _};
+use serde::{Deserialize, Serialize, Serializer};
+
+use super::HfConfig;
+use crate::backend::{Array, Datatype, Sample, TokenIds};
+
+/// About the length of a sentence.
+const TRIAL_LENGTH: usize = 16;
+
+/// What a model takes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Form {
+    /// Tokens of a text.
+    Text(TextForm),
+    /// Whatever tensors the client sends.
+    Tensors(TensorForm),
+}
+
+/// A model of texts.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TextForm {
+    /// The inputs of `forward`, in order.
+    pub inputs: Vec<InputName>,
+    /// Texts are truncated to so many tokens.
+    pub max_seq_length: usize,
+    /// What fills up short rows.
+    pub pad_token_id: i64,
+}
+
+/// A model of plain tensors.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TensorForm {
+    /// The inputs of `forward`, in order.
+    pub inputs: Vec<TensorSpec>,
+    /// Its outputs, in order.
+    pub outputs: Vec<TensorSpec>,
+    /// Whether every tensor has one more dimension, its first, along which requests are put together. If not, each request goes alone.
+    pub batched: bool,
+}
+
+/// A tensor that a model takes or returns.
+#[derive(Debug, Clone, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct TensorSpec {
+    /// Its name.
+    pub name: String,
+    /// What its elements are.
+    pub datatype: Datatype,
+    /// Its length in each dimension, without that of the batch.
+    pub shape: Vec<Extent>,
+}
+
+/// A tensor's length in one dimension.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Extent {
+    /// Always this.
+    Fixed(usize),
+    /// Any; written as -1.
+    Any,
+}
+
+/// An input of a text model's `forward`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum InputName {
+    /// The tokens.
+    InputIds,
+    /// 1 where there is a token, 0 where there is padding.
+    AttentionMask,
+    /// The segment of each token.
+    TokenTypeIds,
+}
+
+impl Form {
+    /// A small sample that any healthy model of this form can answer.
+    pub fn trial(&self) -> Sample {
+        match self {
+            Self::Text(text) => text.filler(TRIAL_LENGTH),
+            Self::Tensors(tensors) => tensors.zeros(),
+        }
+    }
+
+    /// The largest sample that the model may meet, as far as the form tells.
+    pub fn longest(&self) -> Sample {
+        match self {
+            Self::Text(text) => text.filler(text.max_seq_length),
+            Self::Tensors(tensors) => tensors.zeros(),
+        }
+    }
+
+    /// The form of a text model, if it is one.
+    pub fn text(&self) -> Option<&TextForm> {
+        match self {
+            Self::Text(text) => Some(text),
+            Self::Tensors(_) => None,
+        }
+    }
+
+    /// Whether several samples can go through the model together.
+    pub fn takes_batches(&self) -> bool {
+        match self {
+            Self::Text(_) => true,
+            Self::Tensors(tensors) => tensors.batched,
+        }
+    }
+
+    /// How large [`Self::longest`] is, for people.
+    pub fn largest(&self) -> String {
+        match self {
+            Self::Text(text) => format!("{} tokens", text.max_seq_length),
+            Self::Tensors(_) => "tensors of zeros".to_owned(),
+        }
+    }
+
+    /// The names of the inputs of `forward`, in order.
+    pub fn inputs(&self) -> Vec<&str> {
+        match self {
+            Self::Text(text) => text.inputs.iter().map(|input| input.as_str()).collect(),
+            Self::Tensors(tensors) => tensors.inputs.iter().map(|input| input.name.as_str()).collect(),
+        }
+    }
+}
+
+impl TextForm {
+    /// A text of so many tokens, but no more than the model takes.
+    pub fn filler(&self, length: usize) -> Sample {
+        Sample::Tokens(TokenIds::filler(self.pad_token_id, length.min(self.max_seq_length)))
+    }
+}
+
+impl TensorForm {
+    /// An array of zeros for each input; dimensions without a fixed length have the length 1.
+    fn zeros(&self) -> Sample {
+        Sample::Arrays(self.inputs.iter().filter_map(TensorSpec::zeros).collect())
+    }
+}
+
+impl TensorSpec {
+    /// Whether an array of this datatype and shape is such a tensor.
+    ///
+    /// # Errors
+    /// What it should be.
+    pub fn admits(&self, datatype: Datatype, shape: &[usize]) -> Result<(), String> {
+        let fits = |(extent, length): (&Extent, &usize)| match extent {
+            Extent::Fixed(fixed) => fixed == length,
+            Extent::Any => true,
+        };
+        if datatype != self.datatype {
+            return Err(format!("it is of {}, not {}", self.datatype.as_str(), datatype.as_str()));
+        }
+        if shape.len() != self.shape.len() || !self.shape.iter().zip(shape).all(fits) {
+            let wanted: Vec<i64> = self.shape.iter().map(|extent| extent.as_i64()).collect();
+            return Err(format!("its shape is {wanted:?}, not {shape:?}"));
+        }
+        Ok(())
+    }
+
+    /// `None` if memory cannot hold it, which the check of the description excludes.
+    pub(super) fn zeros(&self) -> Option<Array> {
+        let length = |extent: &Extent| match extent {
+            Extent::Fixed(length) => *length,
+            Extent::Any => 1,
+        };
+        Array::zeros(self.datatype, self.shape.iter().map(length).collect()).ok()
+    }
+}
+
+impl Extent {
+    /// As the protocols write it.
+    pub fn as_i64(self) -> i64 {
+        match self {
+            Self::Fixed(length) => i64::try_from(length).unwrap_or(i64::MAX),
+            Self::Any => -1,
+        }
+    }
+}
+
+impl<'de> Deserialize<'de> for Extent {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        match i64::deserialize(deserializer)? {
+            -1 => Ok(Self::Any),
+            length => {
+                usize::try_from(length).ok().filter(|length| *length > 0).map(Self::Fixed).ok_or_else(|| {
+                    D::Error::custom(format!("a length is {length}; write one from 1 on, or -1 for any"))
+                })
+            }
+        }
+    }
+}
+
+impl Serialize for Extent {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_i64(self.as_i64())
+    }
+}
+
+impl InputName {
+    /// The usual inputs of such a model: segments only where it tells several apart.
+    pub fn infer(config: &HfConfig) -> Vec<Self> {
+        let mut inputs = vec![Self::InputIds, Self::AttentionMask];
+        if config.type_vocab_size.is_some_and(|kinds| kinds > 1) {
+            inputs.push(Self::TokenTypeIds);
+        }
+        inputs
+    }
+
+    /// The name as it is written.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::InputIds => "input_ids",
+            Self::AttentionMask => "attention_mask",
+            Self::TokenTypeIds => "token_type_ids",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn spec(shape: &str) -> Result<TensorSpec, String> {
+        let text = format!("name = \"x\"\ndatatype = \"FP32\"\nshape = {shape}");
+        toml::from_str(&text).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn a_tensor_admits_what_its_shape_leaves_open_and_nothing_else() {
+        let tensor = spec("[3, -1]").unwrap();
+        assert_eq!(tensor.admits(Datatype::Fp32, &[3, 9]), Ok(()));
+        assert!(tensor.admits(Datatype::Fp32, &[4, 9]).unwrap_err().contains("[3, -1], not [4, 9]"));
+        assert!(tensor.admits(Datatype::Fp32, &[3]).is_err());
+        assert!(tensor.admits(Datatype::Fp64, &[3, 9]).unwrap_err().contains("FP32, not FP64"));
+    }
+
+    #[test]
+    fn a_length_is_a_number_from_1_on_or_any() {
+        for wrong in ["[0]", "[-2]", "[1.5]", "[\"n\"]"] {
+            assert!(spec(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(spec("[]").unwrap().shape, []);
+    }
+
+    #[test]
+    fn a_trial_is_as_the_form_says() {
+        let tensors = TensorForm { inputs: vec![spec("[3, -1]").unwrap()], outputs: vec![], batched: true };
+        let Sample::Arrays(arrays) = Form::Tensors(tensors).trial() else {
+            unreachable!("tensors are arrays")
+        };
+        assert_eq!(arrays[0].shape(), [3, 1]);
+        let text = TextForm { inputs: vec![], max_seq_length: 8, pad_token_id: 0 };
+        assert_eq!(Form::Text(text.clone()).trial().size().length, 8);
+        assert_eq!(Form::Text(text).longest().size().length, 8);
+    }
+}
