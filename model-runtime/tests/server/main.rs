@@ -3,11 +3,15 @@
 #[cfg(test)]
 mod access;
 #[cfg(test)]
+mod hostile;
+#[cfg(test)]
 mod life;
 #[cfg(test)]
 mod predict;
 #[cfg(test)]
 mod refusals;
+#[cfg(test)]
+mod soak;
 #[cfg(test)]
 mod support;
 #[cfg(test)]

@@ -73,7 +73,16 @@ pub(crate) fn program() -> Command {
             command.env_remove(name);
         }
     }
+    // On a busy machine forty long texts take longer than a client would wait.
+    command.env("MODEL_RUNTIME_REQUEST_TIMEOUT", "10m");
     command
+}
+
+/// What a process holds in memory (proc(5), VmRSS).
+pub(crate) fn resident_kib(pid: u32) -> u64 {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();
+    line.trim().trim_end_matches(" kB").parse().unwrap()
 }
 
 /// A running server.
@@ -150,6 +159,11 @@ impl Server {
         let pid = i32::try_from(self.child.id()).unwrap();
         // SAFETY: kill only sends a signal; the child has not been waited for, so the pid is still its own.
         assert_eq!(unsafe { libc::kill(pid, signal) }, 0);
+    }
+
+    /// Its process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
     }
 
     /// Waits for its end.
