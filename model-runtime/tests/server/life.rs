@@ -148,7 +148,7 @@ fn a_wrong_setting_is_named() {
     let model = model.to_str().unwrap();
     start::expect(&start::run(&["serve", "--model", model, "--log-level", "a=b=c"]), 2, &["a=b=c"]);
     start::expect(
-        &start::run(&["serve", "--model", model, "--max-batch-delay", "60s"]),
+        &start::run(&["serve", "--model", model, "--max-batch-delay", "11m"]),
         2,
         &["request-timeout"],
     );
