@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod access;
 #[cfg(test)]
+mod hot_change;
+#[cfg(test)]
 mod life;
 #[cfg(test)]
 mod predict;
