@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes a model directory that `model-runtime serve --model DIR` can load.
 
-    python export.py --model ner --out DIR                            the NER model of the demonstration (also: embedding, sentiment)
+    python export.py --model ner --out DIR                            the NER model of the demonstration (also: embedding, sentiment, tiny)
     python export.py --hf DIR --task token-classification --out DIR   a local Hugging Face model directory
 
 A model directory holds model.pt (TorchScript), tokenizer.json, config.json, runtime.toml, and the licence. The trace is
@@ -38,6 +38,7 @@ import expected_outputs
 import minilm
 import rampart
 import sentiment
+import tiny
 from packages import ModelNotFound
 
 # Against ONNX Runtime, which computes the four-bit product in another order; 4 decimals of a logit are below any score shown.
@@ -103,7 +104,7 @@ def main() -> int:
     arguments = parser.parse_args()
     if bool(arguments.hf) != bool(arguments.task):
         parser.error("--hf and --task go together")
-    if arguments.expected and (arguments.model == "ner" or arguments.task == "token-classification"):
+    if arguments.expected and (arguments.model in ("ner", "tiny") or arguments.task == "token-classification"):
         parser.error("for token-classification there is expected_outputs.py")
     transformers_logging.set_verbosity_error()  # it warns about losses, which only training has
     try:
@@ -152,7 +153,16 @@ def load_sentiment() -> Source:
     )
 
 
-MODELS = {"ner": load_rampart, "embedding": load_minilm, "sentiment": load_sentiment}
+def load_tiny() -> Source:
+    files = rampart.directory()
+    tokenizer = AutoTokenizer.from_pretrained(files)
+    return Source(
+        "token-classification", tiny.load(), tokenizer, tiny.NAME, tiny.VERSION, tiny.LICENSE, tiny.ATTRIBUTION, files / "LICENSE",
+        {"aggregation": "first"},
+    )
+
+
+MODELS = {"ner": load_rampart, "embedding": load_minilm, "sentiment": load_sentiment, "tiny": load_tiny}
 
 
 def load_local(directory: Path, task: str) -> Source:

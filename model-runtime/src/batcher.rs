@@ -101,6 +101,11 @@ impl<T> Batcher<T> {
         }
     }
 
+    /// Other limits from now on, also for those who wait already.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
     /// Adds the samples of one request that arrived at `now`; tickets come in their order. Arrival times must not go backwards.
     pub fn push(&mut self, now: Instant, request: impl IntoIterator<Item = (Size, T)>) -> Vec<Ticket> {
         let mut rank = self.line;
@@ -305,6 +310,17 @@ mod tests {
     fn hurrying_ends_the_waiting() {
         let (mut batcher, now) = filled(Limits { max_delay: Duration::from_secs(9), ..limits() }, &[1]);
         batcher.hurry();
+        assert_eq!(batcher.take_due(now), Some(vec![1]));
+    }
+
+    #[test]
+    fn other_limits_hold_for_those_who_wait_already() {
+        let wait = Limits { max_delay: Duration::from_secs(9), ..limits() };
+        let (mut batcher, now) = filled(wait, &[1, 1, 1]);
+        assert_eq!(batcher.take_due(now), None);
+        batcher.set_limits(Limits { max_size: 2, ..wait });
+        assert_eq!(batcher.take_due(now), Some(vec![1, 1]));
+        batcher.set_limits(limits());
         assert_eq!(batcher.take_due(now), Some(vec![1]));
     }
 

@@ -48,7 +48,8 @@ pub fn check(args: &CheckArgs) -> Result<Exit, Failure> {
     }
 }
 
-struct Example {
+/// An example, and what the model made of it.
+pub(crate) struct Example {
     /// What was tried, for people.
     title: String,
     time: Duration,
@@ -70,7 +71,8 @@ struct Report<'a> {
     examples: Vec<Example>,
 }
 
-fn run_examples(model: &LoadedModel, backend: &TorchScript) -> Result<Vec<Example>, Failure> {
+/// Runs the model's own examples, or general ones where it has none; the error names the one that fails.
+pub(crate) fn run_examples(model: &LoadedModel, backend: &TorchScript) -> Result<Vec<Example>, Failure> {
     match &model.reader {
         Reader::Text(tokenizer) => {
             let own = &model.description.examples;
@@ -112,6 +114,11 @@ fn forward(backend: &TorchScript, sample: &Sample) -> Result<(Duration, Output),
     let outputs = backend.forward(&[sample]).map_err(|error| error.to_string())?;
     let time = began.elapsed();
     let output = outputs.into_iter().next().ok_or_else(|| "the model gave no answer".to_owned())?;
+    if let Output::Rows(rows) = &output
+        && rows.values.iter().any(|value| !value.is_finite())
+    {
+        return Err("the model answers NaN or infinity; is model.pt damaged?".to_owned());
+    }
     Ok((time, output))
 }
 

@@ -14,8 +14,10 @@ pub enum Exit {
     Usage = 2,
     /// The model directory is missing, incomplete or damaged, or the model does not run.
     Model = 3,
-    /// The address cannot be listened on.
+    /// The address, or the admin socket, cannot be listened on.
     Bind = 4,
+    /// The server that `settings` asked refused, or could not be asked; nothing has changed there.
+    Refused = 5,
 }
 
 impl From<Exit> for ExitCode {

@@ -4,6 +4,7 @@ use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use model_runtime::admin::settings;
 use model_runtime::check::check;
 use model_runtime::config::cli::{Cli, Command};
 use model_runtime::serve::serve;
@@ -12,6 +13,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Serve(args) => serve(&args),
         Command::Check(args) => check(&args),
+        Command::Settings(command) => settings(&command),
     };
     match result {
         Ok(exit) => exit.into(),

@@ -35,6 +35,9 @@ pub struct Metrics {
     queue_size: IntGauge,
     queue_capacity: IntGauge,
     ready: IntGauge,
+    model_info: IntGaugeVec,
+    model_load_duration: Histogram,
+    settings_changes: IntCounterVec,
     gpu_memory_used: IntGaugeVec,
     gpu_memory_total: IntGaugeVec,
 }
@@ -92,8 +95,19 @@ impl Metrics {
             queue_size: with.gauge("queue_size", "Texts waiting for a model thread")?,
             queue_capacity: with.gauge("queue_capacity", "Texts that may wait")?,
             ready: with.gauge("ready", "1 when predictions are accepted")?,
-            gpu_memory_used: with.gauges("gpu_memory_used_bytes", "GPU memory in use", "gpu")?,
-            gpu_memory_total: with.gauges("gpu_memory_total_bytes", "GPU memory there is", "gpu")?,
+            model_info: with.gauges("model_info", "1 for the model that serves", &["model", "version"])?,
+            model_load_duration: with.histogram(
+                "model_load_duration",
+                "Seconds from the order to load a model to its being warm",
+                &SECONDS,
+            )?,
+            settings_changes: with.counters(
+                "settings_change_count",
+                "Sets of settings that were applied, by what became of them",
+                "outcome",
+            )?,
+            gpu_memory_used: with.gauges("gpu_memory_used_bytes", "GPU memory in use", &["gpu"])?,
+            gpu_memory_total: with.gauges("gpu_memory_total_bytes", "GPU memory there is", &["gpu"])?,
             registry,
         })
     }
@@ -126,6 +140,22 @@ impl Metrics {
     /// A batch failed.
     pub fn batch_failed(&self) {
         self.batch_failures.inc();
+    }
+
+    /// This model serves from now on, and no other.
+    pub fn set_model(&self, name: &str, version: &str) {
+        self.model_info.reset();
+        self.model_info.with_label_values(&[name, version]).set(1);
+    }
+
+    /// A model was loaded and warmed up.
+    pub fn observe_load(&self, took: Duration) {
+        self.model_load_duration.observe(took.as_secs_f64());
+    }
+
+    /// A set of settings was accepted or refused.
+    pub fn count_settings_change(&self, outcome: &str) {
+        self.settings_changes.with_label_values(&[outcome]).inc();
     }
 
     /// Sets what is only looked at when somebody asks.
@@ -179,8 +209,8 @@ impl Register<'_> {
         self.add(IntGauge::new(prefixed(name), help)?)
     }
 
-    fn gauges(&self, name: &str, help: &str, label: &str) -> Result<IntGaugeVec, prometheus::Error> {
-        self.add(IntGaugeVec::new(Opts::new(prefixed(name), help), &[label])?)
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, prometheus::Error> {
+        self.add(IntGaugeVec::new(Opts::new(prefixed(name), help), labels)?)
     }
 }
 
@@ -198,14 +228,18 @@ mod tests {
     use crate::backend::TokenIds;
 
     #[test]
-    fn padding_is_counted_by_batch() {
+    fn what_is_counted_is_rendered() {
         let metrics = Metrics::new().unwrap();
         let sample = |length| Sample::Tokens(TokenIds::filler(1, length));
         metrics.observe_batch(&[&sample(3), &sample(8)]);
         metrics.observe_status(200);
+        metrics.set_model("ner", "1");
+        metrics.set_model("ner", "2");
         let text = metrics.render().unwrap();
         assert!(text.contains("model_runtime_padding_tokens_count 5"), "{text}");
         assert!(text.contains("model_runtime_batch_tokens_sum 16"), "{text}");
         assert!(text.contains("model_runtime_request_count{status=\"200\"} 1"), "{text}");
+        assert!(text.contains("model_runtime_model_info{model=\"ner\",version=\"2\"} 1"), "{text}");
+        assert!(!text.contains("version=\"1\""), "one model serves: {text}");
     }
 }

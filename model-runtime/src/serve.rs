@@ -10,21 +10,21 @@ use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::Duration;
 
+use line_socket::Socket;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
-use tokio::sync::oneshot;
+use tokio::task::JoinHandle;
 
-use crate::backend::Backend;
+use crate::admin;
 use crate::config::cli::ServeArgs;
-use crate::config::{RuntimeToml, Settings};
-use crate::engine::{Engine, EngineParts};
+use crate::config::{Overridden, Settings};
 use crate::exit::{self, Exit, Failure};
 use crate::gpu::Gpus;
-use crate::http::{ApiKeys, App, ConnectionLimits, Connections, Serving, router};
-use crate::loading::load;
+use crate::hot_change::{HotChange, LoadError, Loader};
+use crate::http::{ApiKeys, App, ConnectionLimits, Connections, router};
 use crate::logging;
 use crate::metrics::Metrics;
-use crate::model::Description;
+use crate::plan::{Plan, PlanError};
 use crate::text::TextPool;
 
 /// Handlers only move bytes; two threads keep probes answered while one of them copies a large body.
@@ -34,13 +34,12 @@ const THREADS_TIMEOUT: Duration = Duration::from_secs(1);
 
 /// Runs the server to its end.
 pub fn serve(args: &ServeArgs) -> Result<Exit, Failure> {
-    let file = RuntimeToml::read(&args.model.model).map_err(|error| Failure::new(Exit::Usage, error))?;
     let usage = |message: String| Failure { exit: Exit::Usage, message };
-    let settings = Settings::merge(args, &file).map_err(usage)?;
+    let (settings, plan) = read(args)?;
     let keys = args.api_key_file.as_deref().map(ApiKeys::read).transpose().map_err(usage)?;
     logging::start(settings.log_format, &args.log_level).map_err(usage)?;
-    let description = Description::read(&args.model.model, &file, &settings.running)
-        .map_err(|error| Failure::new(Exit::Model, error))?;
+    let socket = settings.admin_socket.as_deref().map(admin::bind).transpose();
+    let socket = socket.map_err(|message| Failure { exit: Exit::Bind, message })?;
     let cores = available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(ASYNC_THREADS)
@@ -48,18 +47,37 @@ pub fn serve(args: &ServeArgs) -> Result<Exit, Failure> {
         .enable_all()
         .build()
         .map_err(|error| Failure::new(Exit::Internal, error))?;
-    let result = runtime.block_on(run(settings, keys, description, cores));
+    let result = runtime.block_on(run(Start { args, settings, keys, plan, socket, cores }));
     // Whatever still runs there has been given up on.
     runtime.shutdown_background();
     result
 }
 
-async fn run(
+/// The settings and the model's directory, with everything that is wrong with the settings.
+fn read(args: &ServeArgs) -> Result<(Settings, Plan), Failure> {
+    match (Settings::of(args), Plan::read(Overridden::nothing(args.clone()), None)) {
+        (Ok(settings), Ok(plan)) => Ok((settings, plan)),
+        (Err(mut problems), plan) => {
+            if let Err(PlanError::Settings(more)) = plan {
+                problems.extend(more);
+            }
+            Err(PlanError::Settings(problems).into())
+        }
+        (Ok(_), Err(error)) => Err(error.into()),
+    }
+}
+/// What is known before anything runs.
+struct Start<'a> {
+    args: &'a ServeArgs,
     settings: Settings,
     keys: Option<ApiKeys>,
-    description: Description,
+    plan: Plan,
+    socket: Option<Socket>,
     cores: usize,
-) -> Result<Exit, Failure> {
+}
+
+async fn run(start: Start<'_>) -> Result<Exit, Failure> {
+    let Start { args, settings, keys, plan, socket, cores } = start;
     let mut stop = StopSignals::new().map_err(|error| Failure::new(Exit::Internal, error))?;
     let internal = |error: anyhow::Error| Failure::new(Exit::Internal, error);
     let listener = TcpListener::bind(settings.listen).await.map_err(|error| Failure {
@@ -70,40 +88,60 @@ async fn run(
         ),
     })?;
     let metrics = Arc::new(Metrics::new().map_err(|error| internal(error.into()))?);
-    let app = Arc::new(App::new(settings, keys, Arc::clone(&metrics), Gpus::watch(), TextPool::new(cores)));
+    let app = Arc::new(App::new(settings, keys, metrics, Gpus::watch(), TextPool::new(cores)));
     let limits =
         ConnectionLimits { max_open: app.settings.max_connections, head_timeout: app.settings.read_timeout };
     let connections = Connections::accept(listener, router(Arc::clone(&app)), limits);
     let connections = connections.map_err(|error| internal(error.into()))?;
-    tracing::info!(address = %connections.address(), model = description.name(), "listening; loading the model");
+    tracing::info!(address = %connections.address(), model = plan.description.name(), "listening; loading the model");
 
-    let loading = start_loading(&app, description, cores)?;
-    tokio::select! {
-        loaded = loading => {
-            let ended = |_| Failure { exit: Exit::Internal, message: "the loading thread panicked".to_owned() };
-            adopt(&app, loaded.map_err(ended)??);
-        }
+    let loader = Loader::start(Arc::clone(&app), cores).map_err(|error| internal(error.into()))?;
+    let loading = loader.order(plan, None);
+    let loading = loading.ok_or_else(|| internal(anyhow::anyhow!("the loading thread takes no order")))?;
+    let change = Arc::new(HotChange::new(Arc::clone(&app), args.clone(), loader));
+    let admin = Admin::serve(socket, &app, &change);
+    let loaded = tokio::select! {
+        loaded = loading => loaded.map_err(|error| internal(error.into())),
         name = stop.next() => {
             tracing::info!(signal = name, "stopping before the model was loaded");
+            admin.close().await;
             // The loading thread may be deep inside libtorch.
             exit::immediately(Exit::Done);
         }
+    };
+    if let Err(failure) = loaded.and_then(|loaded| loaded.map_err(LoadError::into_failure)) {
+        admin.close().await;
+        return Err(failure);
     }
+    log_ready(&app);
     let name = stop.next().await;
     app.drain();
     tracing::info!(signal = name, in_flight = app.in_flight(), "draining");
-    Ok(drain(&app, connections, stop).await)
+    let all_answered = drain(&app, connections, stop).await;
+    admin.close().await;
+    let cut_off = app.in_flight();
+    if !all_answered && cut_off > 0 {
+        tracing::error!(requests = cut_off, "requests in flight are cut off");
+        exit::immediately(Exit::Internal);
+    }
+    end_model_threads(&app).await;
+    if !change.is_idle() {
+        tracing::info!("a model is still being loaded, or an old one is still on its way out");
+        exit::immediately(Exit::Done);
+    }
+    tracing::info!("stopped");
+    Ok(Exit::Done)
 }
 
-fn adopt(app: &App, serving: Serving) {
-    app.adopt(serving);
-    let Some(Serving { model, engine }) = app.serving().map(AsRef::as_ref) else { return };
-    let limits = app.settings.batching.limits(model.device.is_gpu());
+fn log_ready(app: &App) {
+    let Some(serving) = app.serving() else { return };
+    let (model, engine, tunables) = (&serving.model, &serving.engine, &serving.settings.tunables);
+    let limits = tunables.batching.limits(model.device.is_gpu());
     tracing::info!(
         model = model.description.name(),
         device = %model.device,
         instances = engine.instances(),
-        threads = app.settings.running.threads,
+        threads = tunables.running.threads,
         max_batch_size = limits.max_size,
         max_batch_tokens = limits.max_padded_tokens,
         seconds = app.started.elapsed().as_secs_f64(),
@@ -111,47 +149,34 @@ fn adopt(app: &App, serving: Serving) {
     );
 }
 
-/// Loads the model and starts its threads, on a thread of its own.
-fn start_loading(
-    app: &Arc<App>,
-    description: Description,
-    cores: usize,
-) -> Result<oneshot::Receiver<Result<Serving, Failure>>, Failure> {
-    let (loaded, receiver) = oneshot::channel();
-    let app = Arc::clone(app);
-    let thread = std::thread::Builder::new().name("loading".to_owned());
-    let work = move || {
-        // Nobody listens only when the process is about to end.
-        let _ = loaded.send(load_and_start(&app, description, cores));
-    };
-    thread.spawn(work).map_err(|error| Failure::new(Exit::Internal, error))?;
-    Ok(receiver)
+/// The admin socket, where there is one.
+struct Admin(Option<(Arc<Socket>, JoinHandle<()>)>);
+
+impl Admin {
+    fn serve(socket: Option<Socket>, app: &Arc<App>, change: &Arc<HotChange>) -> Self {
+        Self(socket.map(|socket| {
+            let socket = Arc::new(socket);
+            let served = admin::serve(Arc::clone(&socket), Arc::clone(app), Arc::clone(change));
+            (socket, tokio::spawn(served))
+        }))
+    }
+
+    /// Nobody is heard any more, and the file is gone.
+    async fn close(self) {
+        if let Some((socket, task)) = self.0 {
+            task.abort();
+            let _aborted = task.await;
+            drop(socket);
+        }
+    }
 }
 
-fn load_and_start(app: &App, description: Description, cores: usize) -> Result<Serving, Failure> {
-    let settings = &app.settings;
-    let loaded = load(description, &settings.running).map_err(|error| Failure::new(Exit::Model, error))?;
-    let (model, backend) = loaded;
-    let on_gpu = model.device.is_gpu();
-    let trial = model.description.form.trial();
-    let parts = EngineParts {
-        limits: settings.batching.limits(on_gpu),
-        capacity: settings.max_queue,
-        instances: settings.batching.instances(on_gpu, cores),
-        trial,
-        metrics: Arc::clone(&app.metrics),
-    };
-    let backend: Arc<dyn Backend> = Arc::new(backend);
-    let engine = Engine::start(backend, parts).map_err(|message| Failure { exit: Exit::Model, message })?;
-    Ok(Serving { model, engine })
-}
-
-/// Answers what was accepted; a second signal or the timeout ends the waiting.
-async fn drain(app: &Arc<App>, connections: Connections, mut stop: StopSignals) -> Exit {
+/// Answers what was accepted: whether all of it. A second signal or the timeout ends the waiting.
+async fn drain(app: &Arc<App>, connections: Connections, mut stop: StopSignals) -> bool {
     if let Some(serving) = app.serving() {
         serving.engine.queue().hurry();
     }
-    let all_answered = tokio::select! {
+    tokio::select! {
         () = connections.finish() => true,
         () = tokio::time::sleep(app.settings.shutdown_timeout) => {
             tracing::warn!(timeout = ?app.settings.shutdown_timeout, "the shutdown timeout has passed");
@@ -161,15 +186,7 @@ async fn drain(app: &Arc<App>, connections: Connections, mut stop: StopSignals) 
             tracing::warn!(signal = name, "a second signal: not waiting any longer");
             false
         }
-    };
-    let cut_off = app.in_flight();
-    if !all_answered && cut_off > 0 {
-        tracing::error!(requests = cut_off, "requests in flight are cut off");
-        exit::immediately(Exit::Internal);
     }
-    end_model_threads(app).await;
-    tracing::info!("stopped");
-    Exit::Done
 }
 
 async fn end_model_threads(app: &App) {

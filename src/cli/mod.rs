@@ -62,7 +62,7 @@ fn socket(matches: &ArgMatches) -> PathBuf {
 /// 3 where there is no supervisor, 1 where there is one and it did not do what was asked.
 fn exit_status(error: &ClientError) -> u8 {
     match error {
-        ClientError::NoSupervisor { .. } => 3,
+        ClientError::NoServer { .. } => 3,
         ClientError::Hung { .. } | ClientError::Gone { .. } | ClientError::Refused { .. } => 1,
     }
 }

@@ -28,11 +28,11 @@ pub mod status;
 pub mod status_text;
 
 use lifecycle::{Event, GpuReport, Instance};
+use line_socket::Socket;
 use tokio::sync::{mpsc, watch};
 
 use config::{Invocation, Loaded};
 use configuration::Configuration;
-use control::ControlSocket;
 use control::server::Reach;
 use event_loop::EventLoop;
 use executor::Executor;
@@ -62,7 +62,7 @@ async fn supervise(invocation: Invocation, loaded: Loaded) -> Result<u8, String>
     let mut configuration = Configuration::new(loaded, &invocation);
     let config = &configuration.config;
     let signals = Signals::open().map_err(|error| format!("signals cannot be read: {error}"))?;
-    let socket = match ControlSocket::bind(&config.control_socket) {
+    let socket = match Socket::bind(&config.control_socket, control::NAMES) {
         Ok(socket) => Some(socket),
         Err(reason) if config.control_socket_chosen => return Err(reason),
         Err(reason) => {
@@ -123,7 +123,8 @@ async fn supervise(invocation: Invocation, loaded: Loaded) -> Result<u8, String>
     let reader = Reader { invocation, sources: configuration.started(), config: config.clone() };
     tokio::spawn(reader.run(requests, readings));
     if let Some(socket) = socket {
-        tokio::spawn(socket.serve(Reach { status: published, events, reloads: reloads.clone() }));
+        let reach = Reach { status: published, events, reloads: reloads.clone() };
+        tokio::spawn(control::server::serve(socket, reach));
     }
     let event_loop =
         EventLoop { signals, inbox, orders, executor, status, clock, metrics, configuration, reloads, read };

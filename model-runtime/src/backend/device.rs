@@ -55,6 +55,23 @@ impl DeviceChoice {
     }
 }
 
+impl DeviceChoice {
+    /// Whether a model that was asked for like this can follow one that was asked for like `before` and runs on `device`.
+    ///
+    /// # Errors
+    /// The process began without CUDA, and libtorch notices it only before its first call.
+    pub fn can_follow(self, before: Self, device: Device) -> Result<(), String> {
+        match self {
+            Self::Cpu => Ok(()),
+            Self::Auto | Self::Cuda(_) if self == before || device.is_gpu() => Ok(()),
+            Self::Auto if !cuda::driver_is_present() => Ok(()),
+            Self::Auto | Self::Cuda(_) => Err(format!(
+                "device is {self}, but this process began on the CPU, and libtorch looks for GPUs only then; restart it with --device {self}"
+            )),
+        }
+    }
+}
+
 impl Device {
     /// Whether this is a GPU.
     pub fn is_gpu(self) -> bool {
@@ -114,6 +131,15 @@ impl fmt::Display for Device {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_process_that_began_on_the_cpu_stays_there() {
+        use DeviceChoice::{Auto, Cpu, Cuda};
+        assert!(Cuda(0).can_follow(Cpu, Device::Cpu).unwrap_err().contains("--device cuda:0"));
+        assert!(Cuda(1).can_follow(Cuda(0), Device::Cuda(0)).is_ok());
+        assert!(Cpu.can_follow(Cuda(0), Device::Cuda(0)).is_ok());
+        assert!(Auto.can_follow(Auto, Device::Cpu).is_ok());
+    }
 
     #[test]
     fn devices_are_read_as_pytorch_writes_them() {

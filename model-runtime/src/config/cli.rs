@@ -4,7 +4,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
 use super::{ByteSize, Span};
 use crate::backend::DeviceChoice;
@@ -16,7 +16,8 @@ Exit codes:
   1  internal error, or --shutdown-timeout cut off requests
   2  wrong flag, environment variable or runtime.toml
   3  the model directory is missing, incomplete or damaged, or the model does not run
-  4  the address cannot be listened on";
+  4  the address, or the admin socket, cannot be listened on
+  5  settings: the server refused, or could not be asked; nothing has changed there";
 
 const PRECEDENCE: &str = "\
 Each setting comes from the flag, else from the environment (MODEL_RUNTIME_MAX_QUEUE for --max-queue), else from the
@@ -40,10 +41,13 @@ pub enum Command {
     /// Load the model, run it on its example sentences and print what was found
     #[command(after_help = EXIT_CODES)]
     Check(CheckArgs),
+    /// Show the settings of a running server, or change them, and its model, without a restart
+    #[command(subcommand, after_help = EXIT_CODES)]
+    Settings(SettingsCommand),
 }
 
 /// The flags of `serve`.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct ServeArgs {
     /// The model and how it is run.
     #[command(flatten)]
@@ -97,6 +101,10 @@ pub struct ServeArgs {
     #[arg(long, env = "MODEL_RUNTIME_API_KEY_FILE", value_name = "FILE")]
     pub api_key_file: Option<PathBuf>,
 
+    /// Unix socket over which settings and the model are changed while it runs (`model-runtime settings`) [default: none]
+    #[arg(long, env = "MODEL_RUNTIME_ADMIN_SOCKET", value_name = "PATH")]
+    pub admin_socket: Option<PathBuf>,
+
     /// How long requests in flight may take after SIGTERM
     #[arg(long, env = "MODEL_RUNTIME_SHUTDOWN_TIMEOUT", value_name = "DURATION", default_value = "5s")]
     pub shutdown_timeout: Span,
@@ -111,7 +119,7 @@ pub struct ServeArgs {
 }
 
 /// The flags that `serve` and `check` share.
-#[derive(Debug, Args)]
+#[derive(Debug, Clone, Args)]
 pub struct ModelArgs {
     /// Directory with model.pt, tokenizer.json, config.json and perhaps runtime.toml
     #[arg(long, env = "MODEL_RUNTIME_MODEL", value_name = "DIR")]
@@ -142,6 +150,57 @@ pub struct CheckArgs {
     pub model: ModelArgs,
 }
 
+/// The flags that the commands of `settings` share.
+#[derive(Debug, Args)]
+pub struct AskArgs {
+    /// The server's `--admin-socket`
+    #[arg(long, env = "MODEL_RUNTIME_ADMIN_SOCKET", value_name = "PATH")]
+    pub admin_socket: PathBuf,
+
+    /// Print the server's answer as it is, one JSON object on a line
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// The commands of `settings`.
+#[derive(Debug, Subcommand)]
+pub enum SettingsCommand {
+    /// Every setting that may change, its value, and where that comes from
+    Show(AskArgs),
+    /// Let these be all overrides there are: a key that is left out has its value of the start again
+    #[command(group(ArgGroup::new("set").required(true).multiple(true).args(["settings", "file", "none"])))]
+    Apply(ApplyArgs),
+}
+
+/// The flags of `settings apply`.
+#[derive(Debug, Args)]
+pub struct ApplyArgs {
+    /// Whom to ask, and how.
+    #[command(flatten)]
+    pub ask: AskArgs,
+
+    /// Settings by the keys of runtime.toml, and model_path
+    #[arg(value_name = "KEY=VALUE", value_parser = key_and_value)]
+    pub settings: Vec<(String, String)>,
+
+    /// A TOML file with such keys; those of the command line beat it
+    #[arg(long, value_name = "FILE")]
+    pub file: Option<PathBuf>,
+
+    /// No override at all: everything as at the start
+    #[arg(long, conflicts_with_all = ["settings", "file"])]
+    pub none: bool,
+
+    /// What to call this set; shown by `settings show`, /info and /health
+    #[arg(long = "version", value_name = "VERSION")]
+    pub set_version: Option<String>,
+}
+
+fn key_and_value(text: &str) -> Result<(String, String), String> {
+    let (key, value) = text.split_once('=').ok_or("write it as KEY=VALUE, such as max_batch_size=16")?;
+    Ok((key.to_owned(), value.to_owned()))
+}
+
 /// How the log is written.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -149,6 +208,18 @@ pub enum LogFormat {
     Text,
     /// One JSON object a line.
     Json,
+}
+
+#[cfg(test)]
+impl ServeArgs {
+    /// Those of `model-runtime serve --model m` with these flags.
+    pub(super) fn from_flags(flags: &[&str]) -> Self {
+        let line = ["model-runtime", "serve", "--model", "m"].iter().chain(flags);
+        match Cli::try_parse_from(line).unwrap().command {
+            Command::Serve(args) => *args,
+            other => panic!("the line says serve, not {other:?}"),
+        }
+    }
 }
 
 #[cfg(test)]

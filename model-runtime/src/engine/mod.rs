@@ -62,7 +62,7 @@ pub struct EngineParts {
     pub metrics: Arc<Metrics>,
 }
 
-/// The running model threads. Dropping it does not stop them; [`Engine::finish`] does.
+/// The running model threads. Dropping it lets them end, as [`Engine::finish`] does.
 #[derive(Debug)]
 pub struct Engine {
     queue: Arc<Queue<Job>>,
@@ -76,21 +76,24 @@ impl Engine {
     pub fn start(backend: Arc<dyn Backend>, parts: EngineParts) -> Result<Self, String> {
         let queue = Arc::new(Queue::new(parts.limits, parts.capacity));
         let condition = Arc::new(Condition::new(parts.instances));
-        let mut threads = Vec::new();
         let (warm, warmed) = std::sync::mpsc::channel();
+        // From here on an early return lets the threads end that have started.
+        let mut engine = Self { queue, condition, threads: Vec::new(), instances: parts.instances };
         for index in 0..parts.instances {
             let worker = worker::Worker {
                 index,
                 backend: Arc::clone(&backend),
-                queue: Arc::clone(&queue),
-                condition: Arc::clone(&condition),
+                queue: Arc::clone(&engine.queue),
+                condition: Arc::clone(&engine.condition),
                 metrics: Arc::clone(&parts.metrics),
                 trial: parts.trial.clone(),
             };
             let warm = warm.clone();
             let thread = std::thread::Builder::new().name(format!("model-{index}"));
             let run = move || worker.run(&warm);
-            threads.push(thread.spawn(run).map_err(|error| format!("cannot start a model thread: {error}"))?);
+            let started =
+                thread.spawn(run).map_err(|error| format!("cannot start a model thread: {error}"))?;
+            engine.threads.push(started);
         }
         // One word from each thread; a thread that dies without one has dropped its sender.
         drop(warm);
@@ -98,7 +101,7 @@ impl Engine {
             result
                 .map_err(|ForwardError(problem)| format!("the model failed while warming up: {problem}"))?;
         }
-        Ok(Self { queue, condition, threads, instances: parts.instances })
+        Ok(engine)
     }
 
     /// The queue that leads to the model threads.
@@ -121,9 +124,28 @@ impl Engine {
         self.queue.close();
     }
 
+    /// Blocks until every model thread has ended; `false` if one has not after `patience`.
+    pub fn wait(&self, patience: Duration) -> bool {
+        let give_up = Instant::now() + patience;
+        while !self.is_finished() {
+            if Instant::now() >= give_up {
+                return false;
+            }
+            // std has no join with a limit; the threads of a closed queue end within a forward.
+            std::thread::sleep(Duration::from_millis(1));
+        }
+        true
+    }
+
     /// Whether every model thread has ended.
     pub fn is_finished(&self) -> bool {
         self.threads.iter().all(JoinHandle::is_finished)
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        self.finish();
     }
 }
 

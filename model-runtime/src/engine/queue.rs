@@ -13,12 +13,12 @@ use crate::batcher::{Batcher, Limits, Size, Ticket};
 pub struct Queue<J> {
     state: Mutex<State<J>>,
     wake: Condvar,
-    capacity: usize,
 }
 
 #[derive(Debug)]
 struct State<J> {
     batcher: Batcher<J>,
+    capacity: usize,
     /// Room that is promised to requests whose texts are not tokenised yet.
     reserved: usize,
     closed: bool,
@@ -47,16 +47,27 @@ pub enum Next<J> {
 impl<J> Queue<J> {
     /// An empty queue.
     pub fn new(limits: Limits, capacity: usize) -> Self {
-        let state = State { batcher: Batcher::new(limits), reserved: 0, closed: false };
-        Self { state: Mutex::new(state), wake: Condvar::new(), capacity }
+        let state = State { batcher: Batcher::new(limits), capacity, reserved: 0, closed: false };
+        Self { state: Mutex::new(state), wake: Condvar::new() }
+    }
+
+    /// Other limits and another capacity from now on. Whoever is in stays in; with less room than texts the queue is full until enough have
+    /// been answered.
+    pub fn set_limits(&self, limits: Limits, capacity: usize) {
+        let mut state = self.lock();
+        state.batcher.set_limits(limits);
+        state.capacity = capacity;
+        drop(state);
+        // Those who wait for company may be due now.
+        self.wake.notify_all();
     }
 
     /// Room for `texts` texts, or at once the reason why not.
     pub fn reserve(self: &Arc<Self>, texts: usize) -> Result<Reservation<J>, Full> {
         let mut state = self.lock();
-        let depth = state.depth();
-        if depth.saturating_add(texts) > self.capacity {
-            return Err(Full { depth, capacity: self.capacity });
+        let (depth, capacity) = (state.depth(), state.capacity);
+        if depth.saturating_add(texts) > capacity {
+            return Err(Full { depth, capacity });
         }
         state.reserved += texts;
         drop(state);
@@ -70,7 +81,7 @@ impl<J> Queue<J> {
 
     /// How many may.
     pub fn capacity(&self) -> usize {
-        self.capacity
+        self.lock().capacity
     }
 
     /// Nobody waits for company any more: the server is shutting down, and its time is short.
@@ -186,6 +197,30 @@ mod tests {
         drop(held);
         assert!(queue.reserve(3).is_ok());
         assert_eq!(queue.depth(), 0);
+    }
+
+    #[test]
+    fn a_smaller_queue_keeps_whom_it_has_and_refuses_until_there_is_room() {
+        let queue = queue(3);
+        let mut held = queue.reserve(3).unwrap();
+        held.submit(Instant::now(), jobs(&[1, 2, 3]));
+        let limits = Limits { max_size: 2, max_padded_tokens: 9, max_padding: 9, max_delay: Duration::ZERO };
+        queue.set_limits(limits, 2);
+        assert_eq!(queue.reserve(1).unwrap_err(), Full { depth: 3, capacity: 2 });
+        assert!(matches!(queue.next(SOON), Next::Batch(batch) if batch == [1, 2]));
+        assert!(queue.reserve(1).is_ok());
+    }
+
+    #[test]
+    fn a_shorter_delay_wakes_the_model_thread_that_waits_for_company() {
+        let limits = |max_delay| Limits { max_size: 8, max_padded_tokens: 100, max_padding: 9, max_delay };
+        let queue = Arc::new(Queue::new(limits(Duration::from_secs(3600)), 4));
+        let mut held = queue.reserve(1).unwrap();
+        held.submit(Instant::now(), jobs(&[5]));
+        let waiting = Arc::clone(&queue);
+        let thread = std::thread::spawn(move || waiting.next(Duration::from_secs(60)));
+        queue.set_limits(limits(Duration::ZERO), 4);
+        assert!(matches!(thread.join().unwrap(), Next::Batch(batch) if batch == [5]));
     }
 
     #[test]

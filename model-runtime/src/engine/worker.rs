@@ -225,7 +225,7 @@ mod tests {
 
     #[test]
     fn everything_accepted_before_the_end_is_answered() {
-        let engine = engine(&Arc::default(), 2);
+        let mut engine = engine(&Arc::default(), 2);
         let ids: Vec<i64> = (100..600).collect();
         let mut reservation = engine.queue().reserve(ids.len()).unwrap();
         let replies = submit(&mut reservation, ids.iter().copied().map(sample).collect());
@@ -233,16 +233,32 @@ mod tests {
         for (reply, id) in replies.into_iter().zip(ids) {
             assert_eq!(reply.blocking_recv().unwrap().unwrap().output.rows().unwrap().values, [id as f32]);
         }
-        engine.threads.into_iter().for_each(|thread| thread.join().unwrap());
+        std::mem::take(&mut engine.threads).into_iter().for_each(|thread| thread.join().unwrap());
+    }
+
+    /// Works on every thread but one.
+    struct HalfBroken;
+
+    impl Backend for HalfBroken {
+        fn forward(&self, rows: &[&Sample]) -> Result<Vec<Output>, ForwardError> {
+            match std::thread::current().name() {
+                Some("model-1") => Err(ForwardError("refused".to_owned())),
+                _ => Fragile::default().forward(rows),
+            }
+        }
     }
 
     #[test]
-    fn a_model_that_cannot_warm_up_does_not_start() {
-        let backend: Arc<Fragile> = Arc::default();
-        backend.broken.store(true, Ordering::SeqCst);
+    fn a_model_that_cannot_warm_up_does_not_start_and_leaves_no_thread() {
+        let backend: Arc<dyn Backend> = Arc::new(HalfBroken);
         let limits = Limits { max_size: 1, max_padded_tokens: 1, max_padding: 0, max_delay: Duration::ZERO };
         let metrics = Arc::new(Metrics::new().unwrap());
         let parts = EngineParts { limits, capacity: 1, instances: 2, trial: sample(1), metrics };
-        assert!(Engine::start(backend, parts).unwrap_err().contains("warming up"));
+        assert!(Engine::start(Arc::clone(&backend), parts).unwrap_err().contains("warming up"));
+        let give_up = Instant::now() + Duration::from_secs(10);
+        while Arc::strong_count(&backend) > 1 {
+            assert!(Instant::now() < give_up, "a thread of a model that did not start lives on");
+            std::thread::yield_now();
+        }
     }
 }

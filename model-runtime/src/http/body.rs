@@ -6,21 +6,26 @@ use axum::http::{HeaderMap, Request};
 
 use super::error::ApiError;
 use super::state::App;
+use crate::serving::Serving;
 
 /// The body, if it is JSON, small enough, and arrives in time.
-pub(super) async fn read_json(app: &App, request: Request<Body>) -> Result<Bytes, ApiError> {
+pub(super) async fn read_json(
+    app: &App,
+    serving: &Serving,
+    request: Request<Body>,
+) -> Result<Bytes, ApiError> {
     let kind = media_type(request.headers());
     match kind {
-        Some(kind) if is_json(&kind) => read(app, request).await,
+        Some(kind) if is_json(&kind) => read(app, serving, request).await,
         Some(kind) => Err(ApiError::MediaType(format!("`{kind}`"))),
         None => Err(ApiError::MediaType("missing".to_owned())),
     }
 }
 
 /// The body, if it is small enough and arrives in time.
-pub(super) async fn read(app: &App, request: Request<Body>) -> Result<Bytes, ApiError> {
+pub(super) async fn read(app: &App, serving: &Serving, request: Request<Body>) -> Result<Bytes, ApiError> {
     let (head, body) = request.into_parts();
-    let limit = app.settings.body_limit;
+    let limit = serving.settings.tunables.body_limit;
     let announced =
         head.headers.get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse::<usize>().ok());
     if announced.is_some_and(|length| length > limit) {

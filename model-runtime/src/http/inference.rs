@@ -16,10 +16,11 @@ use axum::http::{HeaderName, HeaderValue};
 use axum::response::Response;
 
 use super::error::ApiError;
-use super::state::{App, Phase, Serving};
+use super::state::{App, Phase};
 use crate::backend::{Output, Sample};
 use crate::engine::{Answer, Full, Job, Reservation, submit};
 use crate::metrics::Times;
+use crate::serving::Serving;
 
 /// A request that is ready for the model.
 pub(super) struct Reading<A> {
@@ -46,12 +47,11 @@ pub(super) struct Writing {
 /// The model that answers this request to its end, or why there is none.
 pub(super) fn serving(app: &App) -> Result<Arc<Serving>, ApiError> {
     // A request that was under way when the signal came is still answered: connections close after it.
-    let serving = match (app.serving(), app.phase()) {
-        (Some(serving), _) => Arc::clone(serving),
-        (None, Phase::Draining) => return Err(ApiError::Draining),
-        (None, _) => return Err(ApiError::Loading),
-    };
-    Ok(serving)
+    match (app.serving(), app.phase()) {
+        (Some(serving), _) => Ok(serving),
+        (None, Phase::Draining) => Err(ApiError::Draining),
+        (None, _) => Err(ApiError::Loading),
+    }
 }
 
 /// Places in the queue for so many samples.

@@ -14,4 +14,4 @@ mod state;
 pub use api_key::ApiKeys;
 pub use connections::{ConnectionLimits, Connections};
 pub use router::router;
-pub use state::{App, Phase, Serving};
+pub use state::{App, Draining, Phase};

@@ -37,6 +37,8 @@ struct Health {
     gpu_count: usize,
     memory_stats: Vec<MemoryStats>,
     model: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    settings_version: Option<String>,
     device: Option<String>,
     queue_depth: usize,
     queue_capacity: usize,
@@ -71,10 +73,10 @@ pub(super) async fn health(State(app): State<Arc<App>>) -> Response {
 impl Health {
     fn of(app: &App, now: Instant) -> Self {
         let serving = app.serving();
-        let engine = serving.map(|serving| &serving.engine);
-        let condition = engine.map(|engine| engine.condition());
-        let queue_capacity = app.settings.max_queue;
-        let queue_depth = engine.map_or(0, |engine| engine.queue().depth());
+        let serving = serving.as_deref();
+        let condition = serving.map(|serving| serving.engine.condition());
+        let queue = serving.map(|serving| serving.engine.queue());
+        let (queue_depth, queue_capacity) = queue.map_or((0, 0), |queue| (queue.depth(), queue.capacity()));
         let memory_stats = app.gpus.stats(now);
         let failures: Vec<String> =
             condition.map(|it| it.inability().into_iter().chain(it.stuck(now)).collect()).unwrap_or_default();
@@ -96,6 +98,7 @@ impl Health {
             gpu_count: memory_stats.len(),
             memory_stats,
             model: serving.map(|serving| serving.model.description.name().to_owned()),
+            settings_version: serving.and_then(|serving| serving.settings.version.clone()),
             device: serving.map(|serving| serving.model.device.to_string()),
             queue_depth,
             queue_capacity,
@@ -110,7 +113,8 @@ impl Health {
 /// What makes an instance degraded: able, but near its limits.
 fn strains(depth: usize, capacity: usize, gpus: &[MemoryStats]) -> Vec<String> {
     let mut strains = Vec::new();
-    if depth * 100 >= capacity * NEARLY_FULL_PERCENT {
+    // Without a model there is no queue yet.
+    if capacity > 0 && depth * 100 >= capacity * NEARLY_FULL_PERCENT {
         strains.push(format!("{depth} of {capacity} places in the queue are taken"));
     }
     for gpu in gpus.iter().filter(|gpu| !gpu.healthy) {
@@ -132,7 +136,8 @@ pub(super) async fn livez(State(app): State<Arc<App>>) -> Response {
 
 /// Ready: predictions are accepted. Failing this means: send me nothing.
 pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
-    let condition = app.serving().map(|serving| serving.engine.condition());
+    let serving = app.serving();
+    let condition = serving.as_ref().map(|serving| serving.engine.condition());
     match app.phase() {
         Phase::Loading => ApiError::Loading.into_response(),
         Phase::Draining => ApiError::Draining.into_response(),
@@ -167,6 +172,8 @@ struct Info<'a> {
     max_batch_delay_ms: f64,
     max_queue: usize,
     body_limit: usize,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    settings_version: Option<&'a str>,
     runtime: &'static str,
     runtime_version: &'static str,
     torch_version: &'static str,
@@ -200,7 +207,8 @@ pub(super) async fn info(State(app): State<Arc<App>>) -> Response {
     let Some(serving) = app.serving() else { return ApiError::Loading.into_response() };
     let model = &serving.model;
     let description = &model.description;
-    let limits = app.settings.batching.limits(model.device.is_gpu());
+    let tunables = &serving.settings.tunables;
+    let limits = tunables.batching.limits(model.device.is_gpu());
     Json(Info {
         model: description.name(),
         model_version: description.card.version.as_deref(),
@@ -214,12 +222,13 @@ pub(super) async fn info(State(app): State<Arc<App>>) -> Response {
         defaults: description.task.into(),
         device: model.device.to_string(),
         instances: serving.engine.instances(),
-        threads: app.settings.running.threads,
+        threads: tunables.running.threads,
         max_batch_size: limits.max_size,
         max_batch_tokens: limits.max_padded_tokens,
         max_batch_delay_ms: limits.max_delay.as_secs_f64() * 1e3,
-        max_queue: app.settings.max_queue,
-        body_limit: app.settings.body_limit,
+        max_queue: tunables.max_queue,
+        body_limit: tunables.body_limit,
+        settings_version: serving.settings.version.as_deref(),
         runtime: env!("CARGO_PKG_NAME"),
         runtime_version: env!("CARGO_PKG_VERSION"),
         torch_version: env!("PILOTLIGHT_TORCH_VERSION"),
@@ -229,8 +238,10 @@ pub(super) async fn info(State(app): State<Arc<App>>) -> Response {
 
 /// The figures, for Prometheus.
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
-    let depth = app.serving().map_or(0, |serving| serving.engine.queue().depth());
-    app.metrics.set_queue(depth, app.settings.max_queue, app.phase() == Phase::Ready);
+    let serving = app.serving();
+    let queue = serving.as_ref().map(|serving| serving.engine.queue());
+    let (depth, capacity) = queue.map_or((0, 0), |queue| (queue.depth(), queue.capacity()));
+    app.metrics.set_queue(depth, capacity, app.phase() == Phase::Ready);
     for gpu in app.gpus.stats(Instant::now()) {
         app.metrics.set_gpu_memory(&gpu.gpu.to_string(), gpu.used, gpu.total);
     }
@@ -248,6 +259,7 @@ mod tests {
     fn a_nearly_full_queue_is_a_strain() {
         assert!(strains(89, 100, &[]).is_empty());
         assert_eq!(strains(90, 100, &[]).len(), 1);
+        assert!(strains(0, 0, &[]).is_empty(), "no model, no queue");
         assert_eq!(Status::Degraded.code(), 429);
     }
 }

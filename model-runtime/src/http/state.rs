@@ -1,15 +1,14 @@
 //! What the handlers share: the phase of the server's life, the model once it is there, the settings.
 
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Instant;
 
 use super::api_key::ApiKeys;
 use crate::config::Settings;
-use crate::engine::Engine;
 use crate::gpu::Gpus;
-use crate::loading::LoadedModel;
 use crate::metrics::Metrics;
+use crate::serving::Serving;
 use crate::text::TextPool;
 
 /// Where in its life the server is. It only ever goes forward.
@@ -21,15 +20,6 @@ pub enum Phase {
     Ready,
     /// Told to stop: finishing what it has.
     Draining,
-}
-
-/// A model with its threads.
-#[derive(Debug)]
-pub struct Serving {
-    /// Description, tokenizer, device.
-    pub model: LoadedModel,
-    /// The model threads.
-    pub engine: Engine,
 }
 
 /// The state behind every handler.
@@ -47,10 +37,20 @@ pub struct App {
     pub texts: TextPool,
     /// When the process began to serve.
     pub started: Instant,
-    serving: OnceLock<Arc<Serving>>,
-    draining: AtomicBool,
+    life: RwLock<Life>,
     in_flight: AtomicUsize,
 }
+
+/// Read for as long as it takes to copy an `Arc`; written by a change of settings.
+#[derive(Debug, Default)]
+struct Life {
+    serving: Option<Arc<Serving>>,
+    draining: bool,
+}
+
+/// Nothing new is served any more: the server is on its way to its end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Draining;
 
 impl App {
     /// A server without a model.
@@ -68,37 +68,50 @@ impl App {
             gpus,
             texts,
             started: Instant::now(),
-            serving: OnceLock::new(),
-            draining: AtomicBool::new(false),
+            life: RwLock::default(),
             in_flight: AtomicUsize::new(0),
         }
     }
 
     /// Where in its life the server is.
     pub fn phase(&self) -> Phase {
-        if self.draining.load(Ordering::SeqCst) {
-            Phase::Draining
-        } else if self.serving.get().is_some() {
-            Phase::Ready
-        } else {
-            Phase::Loading
+        match &*self.life() {
+            Life { draining: true, .. } => Phase::Draining,
+            Life { serving: Some(_), .. } => Phase::Ready,
+            Life { serving: None, .. } => Phase::Loading,
         }
     }
 
-    /// The model, once it has been loaded.
-    pub fn serving(&self) -> Option<&Arc<Serving>> {
-        self.serving.get()
+    /// The model and its settings as they are now, once there is one.
+    pub fn serving(&self) -> Option<Arc<Serving>> {
+        self.life().serving.clone()
     }
 
-    /// The model is there: from now on predictions are answered.
-    pub fn adopt(&self, serving: Serving) {
-        // Called once; a second model would need the swap that hot settings bring.
-        let _already = self.serving.set(Arc::new(serving));
+    /// From now on predictions are answered by this model with these settings; hands back what served until now.
+    ///
+    /// # Errors
+    /// The server is draining, and goes on as it is.
+    pub fn serve(&self, serving: Serving) -> Result<Option<Arc<Serving>>, Draining> {
+        let mut life = self.life_to_change();
+        if life.draining {
+            return Err(Draining);
+        }
+        let description = &serving.model.description;
+        self.metrics.set_model(description.name(), description.card.version.as_deref().unwrap_or_default());
+        Ok(life.serving.replace(Arc::new(serving)))
     }
 
     /// Not ready from now on.
     pub fn drain(&self) {
-        self.draining.store(true, Ordering::SeqCst);
+        self.life_to_change().draining = true;
+    }
+
+    fn life(&self) -> RwLockReadGuard<'_, Life> {
+        self.life.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn life_to_change(&self) -> RwLockWriteGuard<'_, Life> {
+        self.life.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// How many predictions are being worked on.

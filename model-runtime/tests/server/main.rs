@@ -5,6 +5,8 @@ mod access;
 #[cfg(test)]
 mod hostile;
 #[cfg(test)]
+mod hot_change;
+#[cfg(test)]
 mod life;
 #[cfg(test)]
 mod predict;

@@ -78,7 +78,7 @@ pub(crate) fn program() -> Command {
     command
 }
 
-/// What a process holds in memory (proc(5), VmRSS).
+/// What a process holds in memory (proc(5), VmRSS), in KiB.
 pub(crate) fn resident_kib(pid: u32) -> u64 {
     let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).unwrap();

@@ -5,11 +5,12 @@
 
 mod admission;
 pub mod client;
-mod connect;
-mod places;
 pub mod protocol;
 pub mod server;
-mod socket;
 pub mod waiting;
 
-pub use socket::ControlSocket;
+use line_socket::Names;
+
+/// What it is called.
+pub(crate) const NAMES: Names =
+    Names { socket: "control socket", program: "supervisor", flag: "--control-socket" };

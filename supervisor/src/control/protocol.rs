@@ -5,9 +5,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::status::{PendingChange, Status};
 
-/// The longest line that either side reads. A status takes about 2 KiB.
-pub const LINE_MAX: usize = 64 * 1024;
-
 /// What a client asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(tag = "command", rename_all = "kebab-case", try_from = "Written")]

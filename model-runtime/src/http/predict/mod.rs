@@ -18,9 +18,10 @@ use self::request::Request;
 use super::body::read_json;
 use super::error::ApiError;
 use super::inference::{self, Reading, Writing, infer, reserve};
-use super::state::{App, Serving};
+use super::state::App;
 use crate::backend::{Output, Sample};
 use crate::loading::Reader;
+use crate::serving::Serving;
 use crate::task::TaskKind;
 use crate::text::{TextTokenizer, Tokenized};
 
@@ -42,8 +43,9 @@ pub(super) async fn predict(State(app): State<Arc<App>>, request: HttpRequest<Bo
 
 async fn respond(app: &Arc<App>, request: HttpRequest<Body>) -> Result<Response, ApiError> {
     let serving = inference::serving(app)?;
-    let body = read_json(app, request).await?;
-    infer(app, serving, app.settings.request_timeout, move |serving| read(serving, &body), write).await
+    let body = read_json(app, &serving, request).await?;
+    let limit = serving.settings.tunables.request_timeout;
+    infer(app, serving, limit, move |serving| read(serving, &body), write).await
 }
 
 /// What is asked, and the texts it is asked about.

@@ -1,36 +1,40 @@
-//! Making the control socket, and removing it.
+//! Making a socket, and removing it.
 
 use std::fs::{DirBuilder, Permissions};
 use std::io;
 use std::os::unix::fs::{DirBuilderExt, FileTypeExt, PermissionsExt};
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use tokio::net::UnixListener;
-
+use super::Names;
 use super::connect::connect_within;
 
-/// To find out whether a socket that is there already is being served. The kernel answers at once; only a hung supervisor with a full queue
+/// To find out whether a socket that is there already is being served. The kernel answers at once; only a hung server with a full queue
 /// takes longer.
 const IS_SERVED: Duration = Duration::from_millis(200);
 
 /// The bound socket; its file is removed when this is dropped.
 #[derive(Debug)]
-pub struct ControlSocket {
+pub struct Socket {
     pub(super) listener: UnixListener,
+    pub(super) names: Names,
     path: PathBuf,
 }
 
-impl ControlSocket {
-    /// Binds the socket. A file that a dead supervisor left behind is replaced; a live one's is not. A missing folder is made, for the
+impl Socket {
+    /// Binds the socket. A file that a dead server left behind is replaced; a live one's is not. A missing folder is made, for the
     /// owner alone.
+    ///
+    /// The umask is the process's, so no other thread may be making files meanwhile: bind at the start.
     ///
     /// # Errors
     /// The reason and the cure, for people.
-    pub fn bind(path: &Path) -> Result<Self, String> {
-        let cure = "choose another path with --control-socket, or mount a writable folder there";
+    pub fn bind(path: &Path, names: Names) -> Result<Self, String> {
+        let Names { socket, program, flag } = names;
         let failed = |what: &str, error: io::Error| {
-            format!("control socket {}: {what}: {error}; {cure}", path.display())
+            let cure = format!("choose another path with {flag}, or mount a writable folder there");
+            format!("{socket} {}: {what}: {error}; {cure}", path.display())
         };
         make_folder(path).map_err(|error| failed("the folder cannot be made", error))?;
         if path.symlink_metadata().is_ok_and(|file| file.file_type().is_socket()) {
@@ -41,21 +45,23 @@ impl ControlSocket {
             };
             if served {
                 return Err(format!(
-                    "control socket {}: another supervisor is serving it; give this one its own with --control-socket",
+                    "{socket} {}: another {program} is serving it; give this one its own with {flag}",
                     path.display()
                 ));
             }
             std::fs::remove_file(path)
                 .map_err(|error| failed("the stale socket cannot be removed", error))?;
         }
-        // Between bind and chmod the mode is what the umask leaves, so the umask is tightened for that moment. No other thread makes files now.
+        // Between bind and chmod the mode is what the umask leaves, so the umask is tightened for that moment.
         let umask = nix::sys::stat::umask(nix::sys::stat::Mode::from_bits_truncate(0o177));
         let bound = UnixListener::bind(path);
         nix::sys::stat::umask(umask);
         let listener = bound.map_err(|error| failed("cannot be bound", error))?;
         std::fs::set_permissions(path, Permissions::from_mode(0o600))
             .map_err(|error| failed("its mode cannot be set", error))?;
-        Ok(Self { listener, path: path.to_owned() })
+        // As the runtime wants it.
+        listener.set_nonblocking(true).map_err(|error| failed("cannot be made non-blocking", error))?;
+        Ok(Self { listener, names, path: path.to_owned() })
     }
 }
 
@@ -68,7 +74,7 @@ fn make_folder(socket: &Path) -> io::Result<()> {
     DirBuilder::new().mode(0o700).create(dir)
 }
 
-impl Drop for ControlSocket {
+impl Drop for Socket {
     fn drop(&mut self) {
         let _gone = std::fs::remove_file(&self.path);
     }

@@ -1,4 +1,4 @@
-//! Who may keep the control socket busy.
+//! Who may keep a socket busy.
 //!
 //! A client that asks is answered from memory within microseconds, so only those that connect and say nothing last. When all places are
 //! taken the one that has been silent longest makes room: nobody who asks ever waits for those who do not.
