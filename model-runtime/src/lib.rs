@@ -22,6 +22,7 @@ pub mod engine;
 pub mod exit;
 pub mod gpu;
 pub mod http;
+pub mod image;
 pub mod loading;
 pub mod logging;
 pub mod metrics;
