@@ -36,11 +36,12 @@ const THREADS_TIMEOUT: Duration = Duration::from_secs(1);
 pub fn serve(args: &ServeArgs) -> Result<Exit, Failure> {
     let file = RuntimeToml::read(&args.model.model).map_err(|error| Failure::new(Exit::Usage, error))?;
     let usage = |message: String| Failure { exit: Exit::Usage, message };
-    let settings = Settings::merge(args, &file).map_err(usage)?;
+    let mut settings = Settings::merge(args, &file).map_err(usage)?;
     let keys = args.api_key_file.as_deref().map(ApiKeys::read).transpose().map_err(usage)?;
     logging::start(settings.log_format, &args.log_level).map_err(usage)?;
     let description = Description::read(&args.model.model, &file, &settings.running)
         .map_err(|error| Failure::new(Exit::Model, error))?;
+    settings.suit(args, &file, &description.form);
     let cores = available_parallelism().map_or(1, usize::from);
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(ASYNC_THREADS)

@@ -10,6 +10,7 @@ use super::RuntimeToml;
 use super::cli::{LogFormat, ModelArgs, ServeArgs};
 use crate::backend::DeviceChoice;
 use crate::batcher::Limits;
+use crate::model::Form;
 use crate::task::Strategy;
 
 /// On a CPU a larger batch costs as much a token as a small one, and padding is pure loss: measured on two cores with a
@@ -86,6 +87,11 @@ impl Running {
     }
 }
 
+/// Bodies of texts, unless told otherwise.
+const BODY_LIMIT: usize = 2 << 20;
+/// Bodies with images: a photograph of 7 MiB in Base64.
+const IMAGE_BODY_LIMIT: usize = 10 << 20;
+
 impl Settings {
     /// Merges the flags of `serve` with the file. Timeouts of zero are refused: all of them at once, one line each.
     pub fn merge(args: &ServeArgs, file: &RuntimeToml) -> Result<Self, String> {
@@ -107,7 +113,7 @@ impl Settings {
             batching,
             max_queue: count(args.max_queue, file.max_queue).unwrap_or(512),
             request_timeout: timeout.map_or(Duration::from_secs(30), |span| span.0),
-            body_limit: args.body_limit.or(file.body_limit).map_or(2 << 20, |size| size.0),
+            body_limit: args.body_limit.or(file.body_limit).map_or(BODY_LIMIT, |size| size.0),
             read_timeout: args.read_timeout.0,
             max_connections: args.max_connections.get(),
             shutdown_timeout: args.shutdown_timeout.0,
@@ -115,6 +121,16 @@ impl Settings {
         };
         settings.validate()?;
         Ok(settings)
+    }
+
+    /// Changes what the model's form decides unless a flag or a key does.
+    pub fn suit(&mut self, args: &ServeArgs, file: &RuntimeToml, form: &Form) {
+        if args.body_limit.or(file.body_limit).is_none() {
+            self.body_limit = match form {
+                Form::Text(_) | Form::Tensors(_) => BODY_LIMIT,
+                Form::Image(_) => IMAGE_BODY_LIMIT,
+            };
+        }
     }
 
     fn validate(&self) -> Result<(), String> {

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod access;
 #[cfg(test)]
+mod images;
+#[cfg(test)]
 mod life;
 #[cfg(test)]
 mod predict;
