@@ -15,14 +15,16 @@ Offsets count characters (code points), as Python's strings do.
 from __future__ import annotations
 
 import argparse
+import base64
 import json
 import sys
 from pathlib import Path
 
 import torch
-from transformers import AutoTokenizer, PreTrainedTokenizerFast, pipeline
+from transformers import AutoTokenizer, BaseImageProcessor, PreTrainedTokenizerFast, pipeline
 from transformers.utils import logging as transformers_logging
 
+import photos
 import rampart
 from packages import ModelNotFound
 
@@ -101,14 +103,16 @@ def main() -> int:
     return 0
 
 
-def requests(task: str, model: torch.nn.Module, tokenizer: PreTrainedTokenizerFast) -> list[dict]:
+def requests(task: str, model: torch.nn.Module, processor: PreTrainedTokenizerFast | BaseImageProcessor) -> list[dict]:
     """Requests to `/predict` with the answers that transformers gives on the untraced model."""
     torch.set_num_threads(1)
+    if task == "image-classification":
+        return image_requests(model, processor)
     if task == "text-classification":
-        classify = pipeline(task, model=model, tokenizer=tokenizer, device="cpu")
+        classify = pipeline(task, model=model, tokenizer=processor, device="cpu")
         asked = [{}, {"top_k": None}, {"top_k": 1}, {"top_k": 2, "function_to_apply": "sigmoid"}, {"function_to_apply": "none"}]
         return [row(text, parameters, classify(text, **parameters)) for text in TEXTS for parameters in asked]
-    extract = pipeline(task, model=model, tokenizer=tokenizer, device="cpu")
+    extract = pipeline(task, model=model, tokenizer=processor, device="cpu")
     tokens = {text: torch.tensor(extract(text)) for text in TEXTS}
     rows = []
     for text, vectors in tokens.items():
@@ -119,6 +123,16 @@ def requests(task: str, model: torch.nn.Module, tokenizer: PreTrainedTokenizerFa
     # Unpooled ones are long: the short texts will do.
     rows += [row(text, {"pooling": "none", "normalize": False}, tokens[text].tolist()) for text in TEXTS if tokens[text].shape[1] < 12]
     return rows
+
+
+def image_requests(model: torch.nn.Module, processor: BaseImageProcessor) -> list[dict]:
+    """Each image in Base64, alone; the first also with the pipeline's parameters."""
+    classify = pipeline("image-classification", model=model, image_processor=processor, device="cpu")
+    images = {name: base64.b64encode(data).decode() for name, data in [*photos.encoded(226, 150), *photos.shapes()]}
+    rows = [row(image, {}, classify(image)) | {"name": name} for name, image in images.items()]
+    first = next(iter(images.values()))
+    asked = [{"top_k": 1}, {"top_k": 7}, {"top_k": 10_000}, {"top_k": 3, "function_to_apply": "sigmoid"}, {"function_to_apply": "none"}]
+    return rows + [row(first, parameters, classify(first, **parameters)) for parameters in asked]
 
 
 # As sentence-transformers pools one text: over all its tokens, the special ones included.

@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """Writes a model directory that `model-runtime serve --model DIR` can load.
 
-    python export.py --model ner --out DIR                            the NER model of the demonstration (also: embedding, sentiment, tiny)
+    python export.py --model ner --out DIR                            the NER model of the demonstration (also: embedding, image, sentiment, tiny)
     python export.py --hf DIR --task token-classification --out DIR   a local Hugging Face model directory
 
-A model directory holds model.pt (TorchScript), tokenizer.json, config.json, runtime.toml, and the licence. The trace is
-made from one shape and must hold for all, so before anything is written it is compared with the untraced model on
-other batch sizes and lengths, with and without padding; the NER model also with ONNX Runtime on the original file. A difference
-ends the export with status 1 and leaves no directory behind.
+A model directory holds model.pt (TorchScript), tokenizer.json (of texts) or preprocessor_config.json (of images), config.json,
+runtime.toml, and the licence. The trace is made from one shape and must hold for all, so before anything is written it is compared with the
+untraced model on other batch sizes and lengths, with and without padding; the NER model also with ONNX Runtime on the original file. A
+difference ends the export with status 1 and leaves no directory behind.
 
 TorchScript is called deprecated from torch 2.11 on. It is what libtorch 2.6 loads without Python, hence used here.
 """
@@ -25,15 +25,20 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from transformers import (
+    AutoImageProcessor,
     AutoModel,
+    AutoModelForImageClassification,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     AutoTokenizer,
+    BaseImageProcessor,
     PreTrainedTokenizerFast,
 )
 from transformers.utils import logging as transformers_logging
 
+import efficientnet
 import expected_outputs
 import minilm
 import rampart
@@ -59,6 +64,7 @@ TASKS = {
     "token-classification": (AutoModelForTokenClassification, "logits"),
     "text-classification": (AutoModelForSequenceClassification, "logits"),
     "feature-extraction": (AutoModel, "last_hidden_state"),
+    "image-classification": (AutoModelForImageClassification, "logits"),
 }
 
 
@@ -72,7 +78,8 @@ class Source:
 
     task: str
     model: torch.nn.Module
-    tokenizer: PreTrainedTokenizerFast
+    # What makes the model's input of a text or an image.
+    processor: PreTrainedTokenizerFast | BaseImageProcessor
     name: str
     version: str = ""
     license: str = ""
@@ -80,6 +87,11 @@ class Source:
     license_file: Path | None = None
     # What runtime.toml says beside task, inputs and length.
     settings: dict[str, str | bool] = field(default_factory=dict)
+
+    @property
+    def samples(self) -> list[str] | list[Image.Image]:
+        """Inputs to compare on: the first two are traced."""
+        return noise() if self.task == "image-classification" else SAMPLES
 
 
 class Plain(torch.nn.Module):
@@ -110,7 +122,7 @@ def main() -> int:
     try:
         source = load_local(arguments.hf, arguments.task) if arguments.hf else MODELS[arguments.model]()
         if arguments.expected:
-            requests = expected_outputs.requests(source.task, source.model, source.tokenizer)
+            requests = expected_outputs.requests(source.task, source.model, source.processor)
             arguments.expected.write_text(json.dumps(requests))
         export(source, arguments.out)
     except (ExportFailed, ModelNotFound, sentiment.TrainingFailed, OSError) as error:
@@ -162,7 +174,14 @@ def load_tiny() -> Source:
     )
 
 
-MODELS = {"ner": load_rampart, "embedding": load_minilm, "sentiment": load_sentiment, "tiny": load_tiny}
+def load_efficientnet() -> Source:
+    return Source(
+        "image-classification", efficientnet.load(), efficientnet.processor(), efficientnet.NAME, efficientnet.VERSION,
+        efficientnet.LICENSE, efficientnet.ATTRIBUTION,
+    )
+
+
+MODELS = {"ner": load_rampart, "embedding": load_minilm, "image": load_efficientnet, "sentiment": load_sentiment, "tiny": load_tiny}
 
 
 def load_local(directory: Path, task: str) -> Source:
@@ -170,13 +189,21 @@ def load_local(directory: Path, task: str) -> Source:
         raise ExportFailed(f"{directory} holds no config.json; --hf takes a local Hugging Face model directory")
     # Eager attention: the fused one picks its path while tracing, from the one shape it sees.
     model = TASKS[task][0].from_pretrained(directory, attn_implementation="eager", local_files_only=True)
-    tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
-    if not tokenizer.is_fast:
-        raise ExportFailed(f"{directory} has no fast tokenizer, so no tokenizer.json can be written")
+    processor = load_processor(directory, task)
     licenses = [directory / name for name in ("LICENSE", "LICENSE.txt", "LICENSE.md") if (directory / name).is_file()]
     settings = {"token-classification": {"aggregation": "first"}, "feature-extraction": pooling(directory)}.get(task, {})
     license_file = next(iter(licenses), None)
-    return Source(task, model.float().eval(), tokenizer, directory.resolve().name, license_file=license_file, settings=settings)
+    return Source(task, model.float().eval(), processor, directory.resolve().name, license_file=license_file, settings=settings)
+
+
+def load_processor(directory: Path, task: str) -> PreTrainedTokenizerFast | BaseImageProcessor:
+    if task == "image-classification":
+        # The slow one computes with Pillow, as model-runtime does.
+        return AutoImageProcessor.from_pretrained(directory, local_files_only=True, use_fast=False)
+    tokenizer = AutoTokenizer.from_pretrained(directory, local_files_only=True)
+    if not tokenizer.is_fast:
+        raise ExportFailed(f"{directory} has no fast tokenizer, so no tokenizer.json can be written")
+    return tokenizer
 
 
 def pooling(directory: Path) -> dict[str, str | bool]:
@@ -204,11 +231,7 @@ def export(source: Source, out: Path) -> None:
         new = Path(scratch) / "new"
         new.mkdir()
         torch.jit.save(traced, new / "model.pt")
-        tokenizer = source.tokenizer.backend_tokenizer
-        # Calling the tokenizer above left its padding and truncation switched on in it; the runtime decides these itself.
-        tokenizer.no_padding()
-        tokenizer.no_truncation()
-        tokenizer.save(str(new / "tokenizer.json"))
+        save_processor(source, new)
         source.model.config.save_pretrained(new)
         (new / "runtime.toml").write_text(runtime_toml(source, inputs))
         if source.license_file:
@@ -221,10 +244,21 @@ def export(source: Source, out: Path) -> None:
     print(f"wrote {out} ({sum(f.stat().st_size for f in out.iterdir()) / 1e6:.0f} MB)")
 
 
+def save_processor(source: Source, directory: Path) -> None:
+    if isinstance(source.processor, BaseImageProcessor):
+        source.processor.save_pretrained(directory)  # preprocessor_config.json
+        return
+    tokenizer = source.processor.backend_tokenizer
+    # Calling the tokenizer before left its padding and truncation switched on in it; the runtime decides these itself.
+    tokenizer.no_padding()
+    tokenizer.no_truncation()
+    tokenizer.save(str(directory / "tokenizer.json"))
+
+
 def model_inputs(source: Source) -> list[str]:
     """The tensors this model takes, in the order of its forward function."""
     accepted = inspect.signature(source.model.forward).parameters
-    return [name for name in accepted if name in source.tokenizer.model_input_names]
+    return [name for name in accepted if name in source.processor.model_input_names]
 
 
 def max_length(source: Source) -> int:
@@ -232,14 +266,14 @@ def max_length(source: Source) -> int:
     config = source.model.config
     # The RoBERTa family numbers positions from the padding id on, so that many fewer can be used.
     offset = config.pad_token_id + 1 if "roberta" in config.model_type else 0
-    return min(config.max_position_embeddings - offset, source.tokenizer.model_max_length)
+    return min(config.max_position_embeddings - offset, source.processor.model_max_length)
 
 
 def runtime_toml(source: Source, inputs: list[str]) -> str:
-    lines = [
-        f"task = {json.dumps(source.task)}",
-        f"inputs = {json.dumps(inputs)}",
-        f"max_seq_length = {max_length(source)}",
+    lines = [f"task = {json.dumps(source.task)}"]
+    if source.task != "image-classification":
+        lines += [f"inputs = {json.dumps(inputs)}", f"max_seq_length = {max_length(source)}"]
+    lines += [
         # JSON writes strings and booleans as TOML does.
         *(f"{key} = {json.dumps(value)}" for key, value in source.settings.items()),
         "",
@@ -255,30 +289,43 @@ def runtime_toml(source: Source, inputs: list[str]) -> str:
 def trace(source: Source, inputs: list[str]) -> torch.jit.ScriptModule:
     """The TorchScript module, compared with the model on shapes that were not traced."""
     plain = Plain(source, inputs).eval()
-    traced = torch.jit.trace(plain, encode(source, SAMPLES[:2], inputs), check_trace=False)
-    batches = [SAMPLES[:1], SAMPLES[1:2], SAMPLES[:3], SAMPLES, [SAMPLES[3] * 6] * 2]
-    for texts in batches:
-        tensors = encode(source, texts, inputs)
+    samples = source.samples
+    traced = torch.jit.trace(plain, encode(source, samples[:2], inputs), check_trace=False)
+    batches = [samples[:1], samples[1:2], samples[:3], samples]
+    if source.task != "image-classification":
+        batches.append([samples[3] * 6] * 2)
+    for batch in batches:
+        tensors = encode(source, batch, inputs)
         difference = (traced(*tensors) - plain(*tensors)).abs().max().item()
         print(f"  traced = untraced at {list(tensors[0].shape)}: {difference:.1e}")
         if not difference <= TRACE_TOLERANCE:
             raise ExportFailed(f"the trace differs by {difference:.1e} at shape {list(tensors[0].shape)}; it is not dynamic")
-    difference = max(padding_difference(source, traced, text, inputs) for text in SAMPLES[:3])
-    print(f"  alone = padded in a batch: {difference:.1e}")
+    difference = max(batch_difference(source, traced, sample, inputs) for sample in samples[:3])
+    print(f"  alone = in a batch, padded: {difference:.1e}")
     if not difference <= TRACE_TOLERANCE:
-        raise ExportFailed(f"padding changes the result by {difference:.1e}; the attention mask is not honoured")
+        raise ExportFailed(f"company changes the result by {difference:.1e}; of texts, the attention mask is not honoured")
     return traced
 
 
-def encode(source: Source, texts: list[str], inputs: list[str]) -> tuple[torch.Tensor, ...]:
-    encoded = source.tokenizer(texts, padding=True, truncation=True, max_length=max_length(source), return_tensors="pt")
+def encode(source: Source, samples: list[str] | list[Image.Image], inputs: list[str]) -> tuple[torch.Tensor, ...]:
+    if isinstance(source.processor, BaseImageProcessor):
+        encoded = source.processor(samples, return_tensors="pt")
+    else:
+        encoded = source.processor(samples, padding=True, truncation=True, max_length=max_length(source), return_tensors="pt")
     return tuple(encoded[name] for name in inputs)
 
 
-def padding_difference(source: Source, traced: torch.jit.ScriptModule, text: str, inputs: list[str]) -> float:
-    alone = traced(*encode(source, [text], inputs))
-    batch = traced(*encode(source, [text, SAMPLES[3]], inputs))
-    # A row for each token, of which the first ones are this text's, or one for the text.
+def noise() -> list[Image.Image]:
+    """Images of several sizes, the same ones everywhere."""
+    random = np.random.default_rng(0)
+    sizes = [(480, 640), (300, 200), (64, 64), (1000, 50)]
+    return [Image.fromarray(random.integers(0, 256, (*size, 3), dtype=np.uint8)) for size in sizes]
+
+
+def batch_difference(source: Source, traced: torch.jit.ScriptModule, sample: str | Image.Image, inputs: list[str]) -> float:
+    alone = traced(*encode(source, [sample], inputs))
+    batch = traced(*encode(source, [sample, source.samples[3]], inputs))
+    # A row for each token, of which the first ones are this text's, or one for all of it.
     own = batch[0, : alone.shape[1]] if alone.dim() == 3 else batch[0]
     return (own - alone[0]).abs().max().item()
 

@@ -3,15 +3,18 @@
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
+use ::image::{Rgb, RgbImage};
+
 use crate::backend::{Array, Backend as _, Output, Rows, Sample, TorchScript};
 use crate::config::cli::{CheckArgs, LogFormat};
 use crate::config::{Running, RuntimeToml};
 use crate::exit::{Exit, Failure};
+use crate::image::{Preprocessor, decode};
 use crate::loading::{LoadedModel, Reader, load};
 use crate::logging;
 use crate::model::{Description, Form, TensorSpec};
+use crate::task::classification::{Scored, classify};
 use crate::task::feature_extraction::{Features, features};
-use crate::task::text_classification::{Scored, classify};
 use crate::task::token_classification::{Classifier, Entity};
 use crate::task::{Strategy, Task};
 use crate::text::{TextTokenizer, Tokenized};
@@ -23,7 +26,10 @@ const GENERIC_EXAMPLES: [&str; 3] = [
     "東京の田中さんは 👩‍🚀 ada@example.org に手紙を書いた。",
 ];
 
-/// Of a text's labels, the best.
+/// The width and the height of an image that shows every value of a channel.
+const GRADIENT: u32 = 256;
+
+/// Of a text's or an image's labels, the best.
 const LABELS_SHOWN: usize = 3;
 /// Of a vector, its first numbers.
 const NUMBERS_SHOWN: usize = 4;
@@ -80,6 +86,21 @@ pub(crate) fn run_examples(model: &LoadedModel, backend: &TorchScript) -> Result
             let texts: Vec<String> = if own.is_empty() { generic() } else { own.clone() };
             texts.iter().map(|text| try_text(model, backend, tokenizer, text)).collect()
         }
+        Reader::Image(preprocessor) => {
+            let own = &model.description.examples;
+            if own.is_empty() {
+                let title = format!("a gradient of {GRADIENT} x {GRADIENT} pixels");
+                return Ok(vec![try_image(model, backend, preprocessor, title, &gradient())?]);
+            }
+            let try_file = |name: &String| {
+                let file = std::fs::read(model.description.file(name));
+                let image = file
+                    .map_err(|error| error.to_string())
+                    .and_then(|file| decode(&file).map_err(|error| format!("the file {error}")));
+                try_image(model, backend, preprocessor, name.clone(), &image.map_err(failed(name))?)
+            };
+            own.iter().map(try_file).collect()
+        }
         Reader::Tensors => {
             let (time, output) =
                 forward(backend, &model.description.form.trial()).map_err(failed("zeros"))?;
@@ -107,6 +128,31 @@ fn try_text(
     let (time, output) = forward(backend, &Sample::Tokens(tokenized.ids.clone())).map_err(&fails)?;
     let found = find(model, tokenizer, &tokenized, output.rows().map_err(&fails)?).map_err(&fails)?;
     Ok(Example { title: format!("{quoted}  ({tokens} tokens)"), time, found })
+}
+
+fn try_image(
+    model: &LoadedModel,
+    backend: &TorchScript,
+    preprocessor: &Preprocessor,
+    title: String,
+    image: &RgbImage,
+) -> Result<Example, Failure> {
+    let fails = failed(&title);
+    let Task::ImageClassification { function } = model.description.task else {
+        return Err(fails("its task takes no image".to_owned()));
+    };
+    let shape = vec![3, preprocessor.height(), preprocessor.width()];
+    let pixels =
+        Array::from_f32(shape, &preprocessor.run(image)).map_err(|error| fails(error.to_string()))?;
+    let (time, output) = forward(backend, &Sample::Arrays(vec![pixels])).map_err(&fails)?;
+    let labels = &model.description.labels;
+    let found = classify(labels, output.rows().map_err(&fails)?, function, LABELS_SHOWN).map_err(&fails)?;
+    Ok(Example { title: title.clone(), time, found: Found::Labels(found) })
+}
+
+/// For models that bring no images of their own: what matters is that they run.
+fn gradient() -> RgbImage {
+    RgbImage::from_fn(GRADIENT, GRADIENT, |x, y| Rgb([x, y, GRADIENT - 1 - x].map(|sample| sample as u8)))
 }
 
 fn forward(backend: &TorchScript, sample: &Sample) -> Result<(Duration, Output), String> {
@@ -143,6 +189,7 @@ fn find(
         Task::FeatureExtraction { pooling, normalize } => {
             features(output, pooling, normalize).map(Found::Features)
         }
+        Task::ImageClassification { .. } => Err("a model of images takes no text".to_owned()),
         Task::Tensors => Err("a model of tensors takes no text".to_owned()),
     }
 }
@@ -170,7 +217,9 @@ impl Report<'_> {
             (!shown.is_empty()).then(|| format!("{} ({}{more})", description.labels.len(), shown.join(", ")));
         let (how, value) = match description.task {
             Task::TokenClassification { aggregation } => ("aggregation", aggregation.as_str().to_owned()),
-            Task::TextClassification { function } => ("function", function.as_str().to_owned()),
+            Task::TextClassification { function } | Task::ImageClassification { function } => {
+                ("function", function.as_str().to_owned())
+            }
             Task::FeatureExtraction { pooling, normalize } => {
                 let length = if normalize { ", normalised" } else { "" };
                 let columns = self.model.columns.unwrap_or_default();
@@ -180,7 +229,11 @@ impl Report<'_> {
         };
         let (max_length, vocabulary) = match &self.model.reader {
             Reader::Text(tokenizer) => (Some(tokenizer.max_length()), Some(tokenizer.vocabulary_size())),
-            Reader::Tensors => (None, None),
+            Reader::Image(_) | Reader::Tensors => (None, None),
+        };
+        let image_size = match &self.model.reader {
+            Reader::Image(image) => Some(format!("{} x {} pixels", image.width(), image.height())),
+            Reader::Text(_) | Reader::Tensors => None,
         };
         let tokens = |count: usize| format!("{count} tokens");
         let facts = [
@@ -192,6 +245,7 @@ impl Report<'_> {
             ("task", Some(description.task.kind().as_str().to_owned())),
             ("labels", labels),
             ("inputs", Some(description.form.inputs().join(", "))),
+            ("image size", image_size),
             ("max length", max_length.map(tokens)),
             ("vocabulary", vocabulary.map(tokens)),
             (how, Some(value)),
@@ -229,7 +283,7 @@ impl Report<'_> {
     fn what(&self) -> &'static str {
         match self.model.description.task {
             Task::TokenClassification { .. } => "entities",
-            Task::TextClassification { .. } => "a label",
+            Task::TextClassification { .. } | Task::ImageClassification { .. } => "a label",
             Task::FeatureExtraction { .. } => "a vector",
             Task::Tensors => "outputs",
         }

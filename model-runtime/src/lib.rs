@@ -26,6 +26,7 @@ pub mod exit;
 pub mod gpu;
 pub mod hot_change;
 pub mod http;
+pub mod image;
 pub mod loading;
 pub mod logging;
 pub mod memory;

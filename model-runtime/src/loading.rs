@@ -2,6 +2,7 @@
 
 use crate::backend::{Device, TorchScript};
 use crate::config::Running;
+use crate::image::Preprocessor;
 use crate::model::{Description, Form, ModelError};
 use crate::text::{TextTokenizer, TokenizerError};
 
@@ -22,7 +23,9 @@ pub struct LoadedModel {
 #[derive(Debug)]
 pub enum Reader {
     /// Texts to tokens.
-    Text(TextTokenizer),
+    Text(Box<TextTokenizer>),
+    /// Images to pixels.
+    Image(Preprocessor),
     /// Tensors are taken as they come.
     Tensors,
 }
@@ -49,8 +52,9 @@ impl Reader {
         match &description.form {
             Form::Text(form) => {
                 let path = description.file("tokenizer.json");
-                Ok(Self::Text(TextTokenizer::load(&path, form.max_seq_length)?))
+                Ok(Self::Text(Box::new(TextTokenizer::load(&path, form.max_seq_length)?)))
             }
+            Form::Image(preprocessor) => Ok(Self::Image(preprocessor.clone())),
             Form::Tensors(_) => Ok(Self::Tensors),
         }
     }

@@ -57,8 +57,9 @@ impl Plan {
     pub fn read(overridden: Overridden, version: Option<String>) -> Result<Self, PlanError> {
         let dir = &overridden.args.model.model;
         let file = RuntimeToml::read(dir)?;
-        let tunables = Tunables::merge(&overridden.args, &file).map_err(PlanError::Settings)?;
+        let mut tunables = Tunables::merge(&overridden.args, &file).map_err(PlanError::Settings)?;
         let description = Description::read(dir, &file, &tunables.running)?;
+        tunables.suit(&overridden.args, &file, &description.form);
         Ok(Self { description, settings: Adopted { overridden, file: Arc::new(file), tunables, version } })
     }
 

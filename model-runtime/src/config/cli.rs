@@ -85,7 +85,7 @@ pub struct ServeArgs {
     #[arg(long, env = "MODEL_RUNTIME_REQUEST_TIMEOUT", value_name = "DURATION")]
     pub request_timeout: Option<Span>,
 
-    /// The largest request body; larger ones are refused with 413 [default: 2MiB]
+    /// The largest request body; larger ones are refused with 413 [default: 2MiB, 10MiB for a model of images]
     #[arg(long, env = "MODEL_RUNTIME_BODY_LIMIT", value_name = "BYTES")]
     pub body_limit: Option<ByteSize>,
 
@@ -121,7 +121,7 @@ pub struct ServeArgs {
 /// The flags that `serve` and `check` share.
 #[derive(Debug, Clone, Args)]
 pub struct ModelArgs {
-    /// Directory with model.pt, tokenizer.json, config.json and perhaps runtime.toml
+    /// Directory with model.pt, config.json, tokenizer.json or preprocessor_config.json, and perhaps runtime.toml
     #[arg(long, env = "MODEL_RUNTIME_MODEL", value_name = "DIR")]
     pub model: PathBuf,
 

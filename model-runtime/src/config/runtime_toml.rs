@@ -33,13 +33,13 @@ pub struct RuntimeToml {
     pub max_seq_length: Option<NonZeroUsize>,
     /// The aggregation strategy of requests that name none.
     pub aggregation: Option<Strategy>,
-    /// Text classification: how logits become scores; from `problem_type` in config.json when absent.
+    /// Text and image classification: how logits become scores; from `problem_type` in config.json when absent.
     pub function_to_apply: Option<Function>,
     /// Feature extraction: how tokens' vectors become a text's, for requests that do not say; none when absent.
     pub pooling: Option<Pooling>,
     /// Feature extraction: whether vectors are given the length 1, for requests that do not say; not when absent.
     pub normalize: Option<bool>,
-    /// Sentences that `check` runs.
+    /// Sentences that `check` runs, or names of image files in the directory.
     #[serde(default)]
     pub examples: Vec<String>,
     /// Where the model runs.

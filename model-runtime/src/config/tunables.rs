@@ -10,6 +10,7 @@ use super::cli::{ModelArgs, ServeArgs};
 use super::{Problem, RuntimeToml};
 use crate::backend::DeviceChoice;
 use crate::batcher::Limits;
+use crate::model::Form;
 use crate::task::Strategy;
 
 /// On a CPU a larger batch costs as much a token as a small one, and padding is pure loss: measured on two cores with a
@@ -64,6 +65,11 @@ pub struct Tunables {
     pub body_limit: usize,
 }
 
+/// Bodies of texts, unless told otherwise.
+const BODY_LIMIT: usize = 2 << 20;
+/// Bodies with images: a photograph of 7 MiB in Base64.
+const IMAGE_BODY_LIMIT: usize = 10 << 20;
+
 impl Running {
     /// Merges the shared flags with the file.
     pub fn merge(args: &ModelArgs, file: &RuntimeToml) -> Self {
@@ -99,7 +105,7 @@ impl Tunables {
             batching,
             max_queue: count(args.max_queue, file.max_queue).unwrap_or(512),
             request_timeout: timeout.map_or(Duration::from_secs(30), |span| span.0),
-            body_limit: args.body_limit.or(file.body_limit).map_or(2 << 20, |size| size.0),
+            body_limit: args.body_limit.or(file.body_limit).map_or(BODY_LIMIT, |size| size.0),
         };
         let problems = tunables.problems();
         if problems.is_empty() { Ok(tunables) } else { Err(problems) }
@@ -108,6 +114,16 @@ impl Tunables {
     /// Whether the model must be loaded anew to go from these to others; the rest changes in place.
     pub fn need_other_model_than(&self, before: &Self) -> bool {
         self.running != before.running || self.batching.instances != before.batching.instances
+    }
+
+    /// Changes what the model's form decides unless a flag or a key does.
+    pub fn suit(&mut self, args: &ServeArgs, file: &RuntimeToml, form: &Form) {
+        if args.body_limit.or(file.body_limit).is_none() {
+            self.body_limit = match form {
+                Form::Text(_) | Form::Tensors(_) => BODY_LIMIT,
+                Form::Image(_) => IMAGE_BODY_LIMIT,
+            };
+        }
     }
 
     fn problems(&self) -> Vec<Problem> {

@@ -25,10 +25,12 @@ pub(crate) enum ApiError {
     MethodNotAllowed,
     #[error("the request did not arrive within {0:?}; send it faster, or raise --read-timeout")]
     TooSlow(Duration),
-    #[error("the body is larger than {0} bytes; send fewer texts at once, or raise --body-limit")]
+    #[error("the body is larger than {0} bytes; send fewer inputs at once, or raise --body-limit")]
     TooLarge(usize),
     #[error("the content type must be application/json, not {0}")]
     MediaType(String),
+    #[error("the content type must be application/json, image/jpeg, image/png or image/webp, not {0}")]
+    NoImageType(String),
     #[error("{depth} of {capacity} places in the queue are taken; try again in {retry_after} s")]
     Overloaded { depth: usize, capacity: usize, retry_after: u64 },
     #[error("the model failed on this input: {0}")]
@@ -66,7 +68,9 @@ impl ApiError {
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::TooSlow(_) => (StatusCode::REQUEST_TIMEOUT, "request_timeout"),
             Self::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large"),
-            Self::MediaType(_) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type"),
+            Self::MediaType(_) | Self::NoImageType(_) => {
+                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type")
+            }
             Self::Overloaded { .. } => (StatusCode::TOO_MANY_REQUESTS, "overloaded"),
             Self::Inference(_) => (StatusCode::INTERNAL_SERVER_ERROR, "inference"),
             Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
@@ -88,7 +92,14 @@ impl ApiError {
 
     /// Whether the rest of the request may still be under way, so that the connection cannot be used again.
     fn leaves_body_unread(&self) -> bool {
-        matches!(self, Self::TooSlow(_) | Self::TooLarge(_) | Self::MediaType(_) | Self::Unauthorized)
+        matches!(
+            self,
+            Self::TooSlow(_)
+                | Self::TooLarge(_)
+                | Self::MediaType(_)
+                | Self::NoImageType(_)
+                | Self::Unauthorized
+        )
     }
 }
 

@@ -13,6 +13,7 @@ use serde::Serialize;
 use super::error::ApiError;
 use super::state::{App, Phase};
 use crate::gpu::MemoryStats;
+use crate::model::Form;
 use crate::task::{Function, Pooling, Strategy, Task, TaskKind};
 
 /// From here on the queue is said to be nearly full: still served, but somebody should know.
@@ -162,6 +163,8 @@ struct Info<'a> {
     inputs: Vec<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     max_seq_length: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    image_size: Option<ImageSize>,
     #[serde(flatten)]
     defaults: Defaults,
     device: String,
@@ -179,12 +182,19 @@ struct Info<'a> {
     torch_version: &'static str,
 }
 
+/// What images are made to, in pixels.
+#[derive(Serialize)]
+struct ImageSize {
+    height: usize,
+    width: usize,
+}
+
 /// What requests that do not say otherwise get.
 #[derive(Serialize)]
 #[serde(untagged)]
 enum Defaults {
     TokenClassification { aggregation_strategy: Strategy },
-    TextClassification { function_to_apply: Function },
+    Classification { function_to_apply: Function },
     FeatureExtraction { pooling: Pooling, normalize: bool },
     Tensors {},
 }
@@ -195,7 +205,9 @@ impl From<Task> for Defaults {
             Task::TokenClassification { aggregation } => {
                 Self::TokenClassification { aggregation_strategy: aggregation }
             }
-            Task::TextClassification { function } => Self::TextClassification { function_to_apply: function },
+            Task::TextClassification { function } | Task::ImageClassification { function } => {
+                Self::Classification { function_to_apply: function }
+            }
             Task::FeatureExtraction { pooling, normalize } => Self::FeatureExtraction { pooling, normalize },
             Task::Tensors => Self::Tensors {},
         }
@@ -219,6 +231,10 @@ pub(super) async fn info(State(app): State<Arc<App>>) -> Response {
         dimension: model.columns.filter(|_| description.task.kind() == TaskKind::FeatureExtraction),
         inputs: description.form.inputs(),
         max_seq_length: description.form.text().map(|text| text.max_seq_length),
+        image_size: match &description.form {
+            Form::Image(image) => Some(ImageSize { height: image.height(), width: image.width() }),
+            Form::Text(_) | Form::Tensors(_) => None,
+        },
         defaults: description.task.into(),
         device: model.device.to_string(),
         instances: serving.engine.instances(),

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 use super::{Form, HfConfig, InputName, TensorForm, TensorSpec, TextForm};
 use crate::backend::{Granularity, Output};
 use crate::config::{ModelCard, Running, RuntimeToml};
+use crate::image::{Preprocessor, PreprocessorConfigError};
 use crate::task::{Function, Pooling, Task, TaskKind};
 use crate::text::TokenizerError;
 
@@ -24,7 +25,7 @@ pub struct Description {
     pub form: Form,
     /// The labels in the order of the outputs; a model of vectors or tensors has none.
     pub labels: Vec<String>,
-    /// Sentences for `check`.
+    /// Sentences for `check`, or files in the directory with images.
     pub examples: Vec<String>,
 }
 
@@ -58,6 +59,9 @@ pub enum ModelError {
     /// `tokenizer.json` is there but cannot be used.
     #[error(transparent)]
     Tokenizer(TokenizerError),
+    /// `preprocessor_config.json` is there but cannot be used.
+    #[error(transparent)]
+    Preprocessor(#[from] PreprocessorConfigError),
     /// The settings do not suit the model.
     #[error("{0}")]
     Mismatch(String),
@@ -78,7 +82,7 @@ impl Description {
         if file.task == Some(TaskKind::Tensors) {
             return Self::of_tensors(dir, file);
         }
-        require_files(dir, &["model.pt", "tokenizer.json", "config.json"])?;
+        require_files(dir, &["model.pt", "config.json"])?;
         let config_path = dir.join("config.json");
         let problem = |problem: String| ModelError::File { path: config_path.clone(), problem };
         let text = std::fs::read_to_string(&config_path).map_err(|error| problem(error.to_string()))?;
@@ -88,7 +92,7 @@ impl Description {
             None => TaskKind::infer(&config.architectures).map_err(&problem)?,
         };
         let labels = match kind {
-            TaskKind::TokenClassification | TaskKind::TextClassification => {
+            TaskKind::TokenClassification | TaskKind::TextClassification | TaskKind::ImageClassification => {
                 config.labels().map_err(&problem)?
             }
             TaskKind::FeatureExtraction | TaskKind::Tensors => Vec::new(),
@@ -104,13 +108,24 @@ impl Description {
                 pooling: file.pooling.unwrap_or(Pooling::None),
                 normalize: file.normalize.unwrap_or(false),
             },
+            TaskKind::ImageClassification => Task::ImageClassification {
+                function: file.function_to_apply.unwrap_or_else(|| {
+                    Function::infer_for_images(config.problem_type.as_deref(), labels.len())
+                }),
+            },
             TaskKind::Tensors => Task::Tensors,
         };
-        let form = Form::Text(TextForm {
-            inputs: file.inputs.clone().unwrap_or_else(|| InputName::infer(&config)),
-            max_seq_length: max_seq_length(&config, running)?,
-            pad_token_id: config.pad_token_id.unwrap_or(0),
-        });
+        let form = if kind == TaskKind::ImageClassification {
+            require_files(dir, &["preprocessor_config.json"])?;
+            Form::Image(Preprocessor::read(&dir.join("preprocessor_config.json"))?)
+        } else {
+            require_files(dir, &["tokenizer.json"])?;
+            Form::Text(TextForm {
+                inputs: file.inputs.clone().unwrap_or_else(|| InputName::infer(&config)),
+                max_seq_length: max_seq_length(&config, running)?,
+                pad_token_id: config.pad_token_id.unwrap_or(0),
+            })
+        };
         Ok(Self {
             dir: dir.to_owned(),
             card: card(dir, file),
@@ -154,13 +169,15 @@ impl Description {
                     })
                 });
             }
-            (Output::Arrays(_), Form::Text(_)) => {
-                return Err("the model returned arrays for a text".to_owned());
+            (Output::Arrays(_), Form::Text(_) | Form::Image(_)) => {
+                return Err("the model returned arrays where its task needs rows of numbers".to_owned());
             }
         };
         let wanted = match task {
             TaskKind::TokenClassification => Some((Granularity::Token, "[batch, tokens, labels]")),
-            TaskKind::TextClassification => Some((Granularity::Whole, "[batch, labels]")),
+            TaskKind::TextClassification | TaskKind::ImageClassification => {
+                Some((Granularity::Whole, "[batch, labels]"))
+            }
             TaskKind::FeatureExtraction | TaskKind::Tensors => None,
         };
         let Some((granularity, shape)) = wanted else { return Ok(()) };
@@ -302,6 +319,28 @@ mod tests {
         assert!(read(dir.path(), None).unwrap_err().to_string().contains("lacks tokenizer.json;"));
         let error = read(&dir.path().join("nowhere"), None).unwrap_err().to_string();
         assert!(error.contains("nowhere` does not exist") && error.contains("--model"), "{error}");
+    }
+
+    #[test]
+    fn a_model_of_images_needs_its_preprocessor_and_no_tokenizer() {
+        let config = CONFIG.replace("BertForTokenClassification", "ViTForImageClassification");
+        let dir = model_dir(&config);
+        std::fs::remove_file(dir.path().join("tokenizer.json")).unwrap();
+        let error = read(dir.path(), None).unwrap_err().to_string();
+        assert!(error.contains("lacks preprocessor_config.json;"), "{error}");
+        let preprocessor = |text| std::fs::write(dir.path().join("preprocessor_config.json"), text).unwrap();
+        preprocessor(r#"{"image_processor_type": "SamImageProcessor"}"#);
+        assert!(read(dir.path(), None).unwrap_err().to_string().contains("preprocessor_config.json"));
+        preprocessor(
+            r#"{"image_processor_type": "ViTImageProcessor", "do_resize": true, "size": 32, "resample": 2, "do_normalize": false}"#,
+        );
+        let model = read(dir.path(), None).unwrap();
+        assert_eq!(model.task, Task::ImageClassification { function: Function::Softmax });
+        assert_eq!(model.form.inputs(), ["pixel_values"]);
+        let crate::backend::Sample::Arrays(arrays) = model.form.trial() else {
+            unreachable!("an image is an array")
+        };
+        assert_eq!(arrays[0].shape(), [3, 32, 32]);
     }
 
     #[test]

@@ -5,15 +5,18 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::HfConfig;
 use crate::backend::{Array, Datatype, Sample, TokenIds};
+use crate::image::Preprocessor;
 
 /// About the length of a sentence.
 const TRIAL_LENGTH: usize = 16;
 
 /// What a model takes.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq)]
 pub enum Form {
     /// Tokens of a text.
     Text(TextForm),
+    /// The pixels of an image: one array of FP32, `[3, height, width]`.
+    Image(Preprocessor),
     /// Whatever tensors the client sends.
     Tensors(TensorForm),
 }
@@ -78,6 +81,7 @@ impl Form {
     pub fn trial(&self) -> Sample {
         match self {
             Self::Text(text) => text.filler(TRIAL_LENGTH),
+            Self::Image(preprocessor) => black(preprocessor),
             Self::Tensors(tensors) => tensors.zeros(),
         }
     }
@@ -86,6 +90,7 @@ impl Form {
     pub fn longest(&self) -> Sample {
         match self {
             Self::Text(text) => text.filler(text.max_seq_length),
+            Self::Image(preprocessor) => black(preprocessor),
             Self::Tensors(tensors) => tensors.zeros(),
         }
     }
@@ -94,14 +99,14 @@ impl Form {
     pub fn text(&self) -> Option<&TextForm> {
         match self {
             Self::Text(text) => Some(text),
-            Self::Tensors(_) => None,
+            Self::Image(_) | Self::Tensors(_) => None,
         }
     }
 
     /// Whether several samples can go through the model together.
     pub fn takes_batches(&self) -> bool {
         match self {
-            Self::Text(_) => true,
+            Self::Text(_) | Self::Image(_) => true,
             Self::Tensors(tensors) => tensors.batched,
         }
     }
@@ -110,6 +115,7 @@ impl Form {
     pub fn largest(&self) -> String {
         match self {
             Self::Text(text) => format!("{} tokens", text.max_seq_length),
+            Self::Image(image) => format!("an image of {} x {} pixels", image.width(), image.height()),
             Self::Tensors(_) => "tensors of zeros".to_owned(),
         }
     }
@@ -118,9 +124,16 @@ impl Form {
     pub fn inputs(&self) -> Vec<&str> {
         match self {
             Self::Text(text) => text.inputs.iter().map(|input| input.as_str()).collect(),
+            Self::Image(_) => vec!["pixel_values"],
             Self::Tensors(tensors) => tensors.inputs.iter().map(|input| input.name.as_str()).collect(),
         }
     }
+}
+
+/// An image of zeros, which the size that a preprocessor admits always leaves room for.
+fn black(preprocessor: &Preprocessor) -> Sample {
+    let shape = vec![3, preprocessor.height(), preprocessor.width()];
+    Sample::Arrays(Array::zeros(Datatype::Fp32, shape).into_iter().collect())
 }
 
 impl TextForm {

@@ -12,19 +12,27 @@ pub enum TaskKind {
     TextClassification,
     /// Turns a text into a vector, or each of its tokens.
     FeatureExtraction,
+    /// Labels an image.
+    ImageClassification,
     /// Takes and returns plain tensors, which runtime.toml names.
     Tensors,
 }
 
 impl TaskKind {
-    const ALL: [Self; 4] =
-        [Self::TokenClassification, Self::TextClassification, Self::FeatureExtraction, Self::Tensors];
+    const ALL: [Self; 5] = [
+        Self::TokenClassification,
+        Self::TextClassification,
+        Self::FeatureExtraction,
+        Self::ImageClassification,
+        Self::Tensors,
+    ];
 
     /// The task of a model with these classes in its config.json.
     pub fn infer(architectures: &[String]) -> Result<Self, String> {
         let of_class = |class: &String| match class {
             class if class.ends_with("ForTokenClassification") => Some(Self::TokenClassification),
             class if class.ends_with("ForSequenceClassification") => Some(Self::TextClassification),
+            class if class.ends_with("ForImageClassification") => Some(Self::ImageClassification),
             // The bare encoder, such as BertModel; not GPT2LMHeadModel, which writes text.
             class if class.ends_with("Model") && !class.contains("Head") => Some(Self::FeatureExtraction),
             _ => None,
@@ -46,6 +54,7 @@ impl TaskKind {
             Self::TokenClassification => "token-classification",
             Self::TextClassification => "text-classification",
             Self::FeatureExtraction => "feature-extraction",
+            Self::ImageClassification => "image-classification",
             Self::Tensors => "tensors",
         }
     }
@@ -60,6 +69,7 @@ mod tests {
         let infer = |class: &str| TaskKind::infer(&[class.to_owned()]);
         assert_eq!(infer("BertForTokenClassification"), Ok(TaskKind::TokenClassification));
         assert_eq!(infer("DistilBertForSequenceClassification"), Ok(TaskKind::TextClassification));
+        assert_eq!(infer("ViTForImageClassification"), Ok(TaskKind::ImageClassification));
         assert_eq!(infer("BertModel"), Ok(TaskKind::FeatureExtraction));
         assert!(infer("GPT2LMHeadModel").unwrap_err().contains("text-classification"));
         assert!(TaskKind::infer(&[]).unwrap_err().contains("(nothing)"));

@@ -1,13 +1,13 @@
 //! What models do: from numbers to the answer. Pure.
 
+pub mod classification;
 pub mod feature_extraction;
 mod kind;
-pub mod text_classification;
 pub mod token_classification;
 
+pub use classification::Function;
 pub use feature_extraction::Pooling;
 pub use kind::TaskKind;
-pub use text_classification::Function;
 pub use token_classification::Strategy;
 
 /// What the model does with its input, and how unless a request says otherwise.
@@ -30,6 +30,11 @@ pub enum Task {
         /// Whether vectors are given the length 1.
         normalize: bool,
     },
+    /// Labels the image.
+    ImageClassification {
+        /// How logits become scores.
+        function: Function,
+    },
     /// Whatever its tensors mean.
     Tensors,
 }
@@ -41,6 +46,7 @@ impl Task {
             Self::TokenClassification { .. } => TaskKind::TokenClassification,
             Self::TextClassification { .. } => TaskKind::TextClassification,
             Self::FeatureExtraction { .. } => TaskKind::FeatureExtraction,
+            Self::ImageClassification { .. } => TaskKind::ImageClassification,
             Self::Tensors => TaskKind::Tensors,
         }
     }

@@ -432,9 +432,6 @@ mod memory {
             assert_eq!(answer["outcome"], "swapped", "{answer}");
         }
         let after = resident_kib(server.server.pid());
-        assert!(
-            after < settled + GROWTH,
-            "{settled} KiB after {SETTLING} swaps, {after} after {SWAPS} more"
-        );
+        assert!(after < settled + GROWTH, "{settled} KiB after {SETTLING} swaps, {after} after {SWAPS} more");
     }
 }

@@ -7,6 +7,8 @@ mod hostile;
 #[cfg(test)]
 mod hot_change;
 #[cfg(test)]
+mod images;
+#[cfg(test)]
 mod life;
 #[cfg(test)]
 mod predict;

@@ -59,7 +59,7 @@ impl TorchScript {
         let batch = tensors::batch(&self.form, rows, self.device)?;
         let output = self.module.forward_is(&batch.inputs).map_err(|error| reason(&error))?;
         match &self.form {
-            Form::Text(_) => tensors::rows(output, &batch),
+            Form::Text(_) | Form::Image(_) => tensors::rows(output, &batch),
             Form::Tensors(form) => tensors::arrays(output, form, rows.len()),
         }
     }

@@ -25,6 +25,10 @@ pub(super) fn batch(form: &Form, samples: &[&Sample], device: Device) -> Result<
     }
     match form {
         Form::Text(form) => text_batch(form, samples, device),
+        Form::Image(_) => {
+            let inputs = stacked(samples, 1, true, device)?;
+            Ok(Batch { inputs, tokens: Vec::new(), rows: samples.len() })
+        }
         Form::Tensors(form) => {
             let inputs = stacked(samples, form.inputs.len(), form.batched, device)?;
             Ok(Batch { inputs, tokens: Vec::new(), rows: samples.len() })

@@ -3,31 +3,30 @@
 use serde::Serialize;
 
 use super::super::error::ApiError;
+use super::Asked;
 use super::parameters::{OfTask, TopK};
-use super::request::{Inputs, Request};
 use crate::backend::{Output, Rows};
 use crate::loading::{LoadedModel, Reader};
+use crate::task::classification::classify;
 use crate::task::feature_extraction::features;
-use crate::task::text_classification::classify;
 use crate::task::token_classification::{Classifier, Entity};
 use crate::text::Tokenized;
 
-/// The answer to a request whose texts the model has seen. A text without an output has no word in it, and so no entity.
+/// The answer to a request whose inputs the model has seen. A text without an output has no word in it, and so no entity.
 pub(super) fn answer(
     model: &LoadedModel,
-    request: &Request,
-    texts: &[Tokenized],
+    asked: &Asked,
     outputs: &[Option<Output>],
 ) -> Result<Vec<u8>, ApiError> {
     let labels = &model.description.labels;
     let of_each = || outputs.iter().map(rows);
-    let inputs = &request.inputs;
-    match &request.parameters.of_task {
+    let Asked { parameters, alone, texts, .. } = asked;
+    match &parameters.of_task {
         OfTask::TokenClassification { strategy, ignore_labels } => {
             let Reader::Text(joiner) = &model.reader else {
                 return Err(ApiError::Internal("tokens are classified without a tokenizer".to_owned()));
             };
-            let classifier = Classifier { labels, joiner };
+            let classifier = Classifier { labels, joiner: joiner.as_ref() };
             let entities = |(text, output): (&Tokenized, &Option<Output>)| -> Result<Vec<Entity>, ApiError> {
                 if output.is_none() {
                     return Ok(Vec::new());
@@ -35,7 +34,7 @@ pub(super) fn answer(
                 let found = classifier.entities(&text.tokens, rows(output)?, *strategy, ignore_labels);
                 found.map_err(|error| ApiError::Inference(error.to_string()))
             };
-            json(inputs, texts.iter().zip(outputs).map(entities))
+            json(*alone, texts.iter().zip(outputs).map(entities))
         }
         OfTask::TextClassification { function, top_k } => {
             let best = match top_k {
@@ -51,13 +50,18 @@ pub(super) fn answer(
                     let flat: Vec<_> = scored.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
                     to_json(&flat)
                 }
-                TopK::Best(_) | TopK::All => json(inputs, scored),
+                TopK::Best(_) | TopK::All => json(*alone, scored),
             }
+        }
+        OfTask::ImageClassification { function, top_k } => {
+            let scored = of_each()
+                .map(|output| classify(labels, output?, *function, top_k.get()).map_err(ApiError::Inference));
+            json(*alone, scored)
         }
         OfTask::FeatureExtraction { pooling, normalize } => {
             let vectors =
                 of_each().map(|output| features(output?, *pooling, *normalize).map_err(ApiError::Inference));
-            json(inputs, vectors)
+            json(*alone, vectors)
         }
         OfTask::Tensors => Err(ApiError::Internal("tensors are no texts".to_owned())),
     }
@@ -70,15 +74,15 @@ fn rows(output: &Option<Output>) -> Result<&Rows, ApiError> {
     seen.rows().map_err(ApiError::Internal)
 }
 
-/// One text is answered by itself, several by a list.
+/// One input is answered by itself, several by a list.
 fn json<T: Serialize>(
-    inputs: &Inputs,
+    alone: bool,
     answers: impl Iterator<Item = Result<T, ApiError>>,
 ) -> Result<Vec<u8>, ApiError> {
     let all = answers.collect::<Result<Vec<T>, ApiError>>()?;
-    match (inputs, all.first()) {
-        (Inputs::One(_), Some(only)) => to_json(only),
-        (Inputs::One(_), None) | (Inputs::Many(_), _) => to_json(&all),
+    match all.first() {
+        Some(only) if alone => to_json(only),
+        _ => to_json(&all),
     }
 }
 

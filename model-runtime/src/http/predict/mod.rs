@@ -1,6 +1,7 @@
 //! `POST /predict`, in the shape of Hugging Face's pipelines.
 
 mod answer;
+mod images;
 mod parameters;
 mod request;
 
@@ -14,8 +15,9 @@ use axum::http::{HeaderName, HeaderValue, Request as HttpRequest};
 use axum::response::{IntoResponse as _, Response};
 
 use self::answer::answer;
+use self::parameters::Parameters;
 use self::request::Request;
-use super::body::read_json;
+use super::body::{self, media_type, read_json};
 use super::error::ApiError;
 use super::inference::{self, Reading, Writing, infer, reserve};
 use super::state::App;
@@ -43,31 +45,75 @@ pub(super) async fn predict(State(app): State<Arc<App>>, request: HttpRequest<Bo
 
 async fn respond(app: &Arc<App>, request: HttpRequest<Body>) -> Result<Response, ApiError> {
     let serving = inference::serving(app)?;
-    let body = read_json(app, &serving, request).await?;
+    let sent = receive(app, &serving, request).await?;
     let limit = serving.settings.tunables.request_timeout;
-    infer(app, serving, limit, move |serving| read(serving, &body), write).await
+    infer(app, serving, limit, move |serving| read(serving, sent), write).await
 }
 
-/// What is asked, and the texts it is asked about.
+/// The body of a request.
+enum Sent {
+    /// `{"inputs": …, "parameters": …}`
+    Json(Bytes),
+    /// An image file.
+    Image(Bytes),
+}
+
+async fn receive(app: &App, serving: &Serving, request: HttpRequest<Body>) -> Result<Sent, ApiError> {
+    let Reader::Image(_) = &serving.model.reader else {
+        return read_json(app, serving, request).await.map(Sent::Json);
+    };
+    match media_type(request.headers()) {
+        Some(kind) if images::MEDIA_TYPES.contains(&kind.as_str()) => {
+            body::read(app, serving, request).await.map(Sent::Image)
+        }
+        _ => match read_json(app, serving, request).await {
+            Err(ApiError::MediaType(found)) => Err(ApiError::NoImageType(found)),
+            read => read.map(Sent::Json),
+        },
+    }
+}
+
+/// What is asked, and what the answer needs to know of the inputs it is asked about.
 struct Asked {
-    request: Request,
+    parameters: Parameters,
+    /// Whether there is a single input, not in a list.
+    alone: bool,
+    inputs: usize,
+    /// Empty for images.
     texts: Vec<Tokenized>,
 }
 
-/// Parses and tokenises, having made sure of a place in the queue.
-fn read(serving: &Serving, body: &Bytes) -> Result<Reading<Asked>, ApiError> {
-    let task = serving.model.description.task.kind();
-    let request = Request::parse(body, &serving.model.description.task)?;
-    let inputs = request.inputs.texts();
+/// Parses, and tokenises or decodes, having made sure of a place in the queue.
+fn read(serving: &Serving, sent: Sent) -> Result<Reading<Asked>, ApiError> {
+    let task = &serving.model.description.task;
+    let Request { inputs, parameters } = match sent {
+        Sent::Json(body) => Request::parse(&body, task)?,
+        Sent::Image(file) => Request::of_file(file, task),
+    };
     let reservation = reserve(serving, inputs.len())?;
     let began = Instant::now();
-    let Reader::Text(tokenizer) = &serving.model.reader else {
-        return Err(ApiError::Unusable("this model takes tensors, not texts".to_owned()));
+    let (samples, texts) = match &serving.model.reader {
+        Reader::Text(tokenizer) => tokenize_all(tokenizer, task.kind(), inputs.texts(), parameters.truncate)?,
+        Reader::Image(preprocessor) => (images::samples(preprocessor, &inputs)?, Vec::new()),
+        Reader::Tensors => {
+            return Err(ApiError::Unusable("this model takes tensors, not texts".to_owned()));
+        }
     };
+    let asked = Asked { parameters, alone: inputs.is_alone(), inputs: inputs.len(), texts };
+    Ok(Reading { asked, samples, reservation, preparation: began.elapsed() })
+}
+
+/// Each text's sample, if the model must see it, and its tokens.
+fn tokenize_all(
+    tokenizer: &TextTokenizer,
+    task: TaskKind,
+    inputs: &[String],
+    truncate: bool,
+) -> Result<(Vec<Option<Sample>>, Vec<Tokenized>), ApiError> {
     let mut texts = Vec::with_capacity(inputs.len());
     let mut samples = Vec::with_capacity(inputs.len());
     for (index, input) in inputs.iter().enumerate() {
-        let mut text = tokenize(tokenizer, index, input, request.parameters.truncate)?;
+        let mut text = tokenize(tokenizer, index, input, truncate)?;
         if text.ids.is_empty() && needs_every_text(task) {
             return Err(ApiError::Unusable(format!("input {index} has no token at all; send some text")));
         }
@@ -76,7 +122,7 @@ fn read(serving: &Serving, body: &Bytes) -> Result<Reading<Asked>, ApiError> {
         samples.push(is_sent.then(|| Sample::Tokens(std::mem::take(&mut text.ids))));
         texts.push(text);
     }
-    Ok(Reading { asked: Asked { request, texts }, samples, reservation, preparation: began.elapsed() })
+    Ok((samples, texts))
 }
 
 fn tokenize(
@@ -100,17 +146,20 @@ fn tokenize(
 fn needs_every_text(task: TaskKind) -> bool {
     match task {
         TaskKind::TokenClassification => false,
-        TaskKind::TextClassification | TaskKind::FeatureExtraction | TaskKind::Tensors => true,
+        TaskKind::TextClassification
+        | TaskKind::FeatureExtraction
+        | TaskKind::ImageClassification
+        | TaskKind::Tensors => true,
     }
 }
 
 /// From numbers to JSON.
 fn write(serving: &Serving, asked: Asked, outputs: Vec<Option<Output>>) -> Result<Writing, ApiError> {
-    let Asked { request, texts } = asked;
-    let json = answer(&serving.model, &request, &texts, &outputs)?;
+    let json = answer(&serving.model, &asked, &outputs)?;
+    let Asked { inputs, texts, .. } = asked;
     let truncated: Vec<usize> =
         texts.iter().enumerate().filter(|(_, text)| text.truncated).map(|(index, _)| index).collect();
-    Ok(Writing { response: response(json, &truncated), inputs: texts.len(), truncated: truncated.len() })
+    Ok(Writing { response: response(json, &truncated), inputs, truncated: truncated.len() })
 }
 
 fn response(json: Vec<u8>, truncated: &[usize]) -> Response {

@@ -21,6 +21,7 @@ pub(super) enum OfTask {
     TokenClassification { strategy: Strategy, ignore_labels: Vec<String> },
     TextClassification { function: Function, top_k: TopK },
     FeatureExtraction { pooling: Pooling, normalize: bool },
+    ImageClassification { function: Function, top_k: NonZeroUsize },
     Tensors,
 }
 
@@ -35,6 +36,9 @@ pub(super) enum TopK {
     All,
 }
 
+/// Of an image the best labels, unless a request says how many; as the pipeline has it.
+const LABELS_OF_AN_IMAGE: NonZeroUsize = NonZeroUsize::new(5).expect("5 is not 0");
+
 impl Parameters {
     /// What a request gets that asks for nothing.
     pub(super) fn of(task: &Task) -> Self {
@@ -48,6 +52,9 @@ impl Parameters {
             Task::FeatureExtraction { pooling, normalize } => {
                 OfTask::FeatureExtraction { pooling, normalize }
             }
+            Task::ImageClassification { function } => {
+                OfTask::ImageClassification { function, top_k: LABELS_OF_AN_IMAGE }
+            }
             Task::Tensors => OfTask::Tensors,
         };
         Self { truncate: true, of_task }
@@ -57,8 +64,22 @@ impl Parameters {
     pub(super) fn set(&mut self, name: &str, value: &Value) -> Result<(), String> {
         let wrong = |allowed: &str| format!("`parameters.{name}` is {value}; it must be {allowed}");
         let flag = || value.as_bool().ok_or_else(|| wrong("true or false"));
+        let count = || value.as_u64().and_then(|count| NonZeroUsize::new(usize::try_from(count).ok()?));
         match (&mut self.of_task, name) {
-            (_, "truncate") => self.truncate = flag()?,
+            (OfTask::ImageClassification { top_k, .. }, "top_k") => {
+                *top_k = match value {
+                    // As the pipeline: like a request that does not say.
+                    Value::Null => LABELS_OF_AN_IMAGE,
+                    _ => count().ok_or_else(|| wrong("a number from 1 on"))?,
+                };
+            }
+            (
+                OfTask::TokenClassification { .. }
+                | OfTask::TextClassification { .. }
+                | OfTask::FeatureExtraction { .. }
+                | OfTask::Tensors,
+                "truncate",
+            ) => self.truncate = flag()?,
             (OfTask::TokenClassification { strategy, .. }, "aggregation_strategy") => {
                 let named = value.as_str().and_then(Strategy::from_name);
                 *strategy =
@@ -70,8 +91,6 @@ impl Parameters {
                 *ignore_labels = labels.ok_or_else(|| wrong("a list of labels such as [\"O\"]"))?;
             }
             (OfTask::TextClassification { top_k, .. }, "top_k") => {
-                let count =
-                    || value.as_u64().and_then(|count| NonZeroUsize::new(usize::try_from(count).ok()?));
                 *top_k = match value {
                     Value::Null => TopK::All,
                     _ => TopK::Best(
@@ -79,7 +98,10 @@ impl Parameters {
                     ),
                 };
             }
-            (OfTask::TextClassification { function, .. }, "function_to_apply") => {
+            (
+                OfTask::TextClassification { function, .. } | OfTask::ImageClassification { function, .. },
+                "function_to_apply",
+            ) => {
                 let named = value.as_str().and_then(Function::from_name);
                 *function = named.ok_or_else(|| wrong("\"softmax\", \"sigmoid\" or \"none\""))?;
             }
@@ -105,6 +127,7 @@ impl OfTask {
             Self::TokenClassification { .. } => "aggregation_strategy, ignore_labels and truncate",
             Self::TextClassification { .. } => "top_k, function_to_apply and truncate",
             Self::FeatureExtraction { .. } => "pooling, normalize and truncate",
+            Self::ImageClassification { .. } => "top_k and function_to_apply",
             Self::Tensors => "none but truncate",
         }
     }
@@ -138,6 +161,17 @@ mod tests {
         assert!(matches!(pooling, Ok(OfTask::FeatureExtraction { pooling: Pooling::Mean, .. })));
         let normalize = set(FEATURES, "normalize", json!(true));
         assert!(matches!(normalize, Ok(OfTask::FeatureExtraction { normalize: true, .. })));
+    }
+
+    #[test]
+    fn of_an_image_five_labels_are_answered_unless_another_number_is_asked_for() {
+        let image = Task::ImageClassification { function: Function::Softmax };
+        let top = |value| match set(image, "top_k", value) {
+            Ok(OfTask::ImageClassification { top_k, .. }) => Some(top_k.get()),
+            _ => None,
+        };
+        assert_eq!((top(json!(null)), top(json!(2)), top(json!(0))), (Some(5), Some(2), None));
+        assert!(set(image, "truncate", json!(true)).unwrap_err().contains("top_k and function_to_apply"));
     }
 
     #[test]

@@ -1,6 +1,6 @@
 //! The wire shape of `/predict`: Hugging Face's pipelines.
 //!
-//! `{"inputs": "text" | ["text", …], "parameters": {…}}`
+//! `{"inputs": "text" | ["text", …], "parameters": {…}}`; images are texts, too, in Base64
 //!
 //! JSON that does not parse or has another shape is the sender's program gone wrong (400); a shape that is right with a
 //! value that means nothing here is 422, and so is a parameter that this server does not know: silence would hide typing
@@ -8,6 +8,7 @@
 
 use std::fmt;
 
+use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
 use serde_json::{Map, Value};
@@ -23,11 +24,13 @@ pub(super) struct Request {
     pub(super) parameters: Parameters,
 }
 
-/// One text, answered alone, or several, answered by a list.
+/// One input, answered alone, or several, answered by a list.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Inputs {
     One(String),
     Many(Vec<String>),
+    /// An image that was the body, all of it.
+    File(Bytes),
 }
 
 impl Inputs {
@@ -35,6 +38,22 @@ impl Inputs {
         match self {
             Self::One(text) => std::slice::from_ref(text),
             Self::Many(texts) => texts,
+            Self::File(_) => &[],
+        }
+    }
+
+    pub(super) fn len(&self) -> usize {
+        match self {
+            Self::One(_) | Self::File(_) => 1,
+            Self::Many(texts) => texts.len(),
+        }
+    }
+
+    /// Whether there is one input that is not in a list.
+    pub(super) fn is_alone(&self) -> bool {
+        match self {
+            Self::One(_) | Self::File(_) => true,
+            Self::Many(_) => false,
         }
     }
 }
@@ -51,6 +70,11 @@ struct Body {
 }
 
 impl Request {
+    /// An image that was the body, without parameters.
+    pub(super) fn of_file(file: Bytes, task: &Task) -> Self {
+        Self { inputs: Inputs::File(file), parameters: Parameters::of(task) }
+    }
+
     /// Reads the body of a request to a model of this task.
     pub(super) fn parse(body: &[u8], task: &Task) -> Result<Self, ApiError> {
         // Read as a struct, an array would be taken for the object's values in order.
@@ -65,8 +89,8 @@ impl Request {
             serde_json::error::Category::Data => ApiError::WrongShape(error.to_string()),
             _ => ApiError::InvalidJson(error.to_string()),
         })?;
-        if body.inputs.texts().is_empty() {
-            return Err(ApiError::Unusable("`inputs` is an empty list; send at least one text".to_owned()));
+        if body.inputs.len() == 0 {
+            return Err(ApiError::Unusable("`inputs` is an empty list; send at least one".to_owned()));
         }
         let mut parameters = Parameters::of(task);
         for (name, value) in body.parameters.unwrap_or_default() {

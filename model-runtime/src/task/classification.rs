@@ -1,4 +1,4 @@
-//! Text classification: the labels of a whole text with their scores, in the shape of Hugging Face's pipelines.
+//! Classification of a whole text or image: its labels with their scores, in the shape of Hugging Face's pipelines.
 
 use serde::{Deserialize, Serialize};
 
@@ -18,12 +18,22 @@ pub enum Function {
 }
 
 impl Function {
-    /// What suits a model: by `problem_type` of its config.json, else by its number of labels, as transformers does.
+    /// What suits a model of texts: by `problem_type` of its config.json, else by its number of labels, as transformers does.
     pub fn infer(problem_type: Option<&str>, labels: usize) -> Self {
         match problem_type {
             Some("multi_label_classification") => Self::Sigmoid,
             Some("single_label_classification") => Self::Softmax,
             Some("regression") => Self::None,
+            _ if labels == 1 => Self::Sigmoid,
+            _ => Self::Softmax,
+        }
+    }
+
+    /// What suits a model of images, as transformers does it: its pipeline takes the two kinds of problem the other way round (4.48, and
+    /// since it was written). Scores that differ from those that people know from Python would be worse.
+    pub fn infer_for_images(problem_type: Option<&str>, labels: usize) -> Self {
+        match problem_type {
+            Some("single_label_classification") => Self::Sigmoid,
             _ if labels == 1 => Self::Sigmoid,
             _ => Self::Softmax,
         }
@@ -62,7 +72,7 @@ pub struct Scored {
     pub score: f32,
 }
 
-/// The best labels of a text, best first; equally good ones in the order of the labels.
+/// The best labels of a text or image, best first; equally good ones in the order of the labels.
 ///
 /// # Errors
 /// The model's output is not one finite number for each label.
@@ -134,5 +144,8 @@ mod tests {
         assert_eq!(Function::infer(Some("regression"), 1), Function::None);
         assert_eq!(Function::infer(None, 1), Function::Sigmoid);
         assert_eq!(Function::infer(None, 2), Function::Softmax);
+        assert_eq!(Function::infer_for_images(None, 1000), Function::Softmax);
+        assert_eq!(Function::infer_for_images(Some("single_label_classification"), 3), Function::Sigmoid);
+        assert_eq!(Function::infer_for_images(Some("multi_label_classification"), 3), Function::Softmax);
     }
 }
