@@ -103,10 +103,20 @@ impl ApiError {
     }
 }
 
+/// Messages quote what was sent, which may be a megabyte; nobody reads more than this, in characters.
+const LONGEST_MESSAGE: usize = 1_000;
+
+fn shortened(message: String) -> String {
+    match message.char_indices().nth(LONGEST_MESSAGE) {
+        Some((end, _)) => format!("{} …", message.get(..end).unwrap_or_default()),
+        None => message,
+    }
+}
+
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         let (status, error_type) = self.kind();
-        let error = self.to_string();
+        let error = shortened(self.to_string());
         let mut response = (status, Json(Body { error: error.clone(), error_type })).into_response();
         response.extensions_mut().insert(Described(error));
         if matches!(self, Self::Unauthorized) {

@@ -106,6 +106,7 @@ async fn answer(server: &Server, sent: &Sent) -> String {
         }
     };
     let error: Value = serde_json::from_str(&body).unwrap_or_default();
+    assert!(status == 200 || body.len() < 3_000, "an error of {} bytes", body.len());
     let said = error["error_type"].as_str().map_or_else(|| head.to_owned(), |kind| format!("`{kind}`"));
     format!("{status} {said}").trim().to_owned()
 }
