@@ -12,18 +12,26 @@ pub(crate) enum Contender {
     FastApi,
     /// A process for each core, one thread of torch in each.
     FastApiWorkers,
-    LitServe,
-    TorchServe,
+    /// A worker for each core, with one thread of torch; batches of at most so many texts.
+    LitServe(usize),
+    /// As LitServe.
+    TorchServe(usize),
     Ours,
     /// The same model in bf16.
     OursHalf,
 }
 
-pub(crate) const ALL: [Contender; 6] = [
+/// Where a model is cheap, the best of 1, 4, 8 and 32 for most numbers of clients. With one that is not, no batches at all are faster, since
+/// those that are made first come, first served are mostly padding: hence both.
+const BATCH: usize = 8;
+
+pub(crate) const ALL: [Contender; 8] = [
     Contender::FastApi,
     Contender::FastApiWorkers,
-    Contender::LitServe,
-    Contender::TorchServe,
+    Contender::LitServe(1),
+    Contender::LitServe(BATCH),
+    Contender::TorchServe(1),
+    Contender::TorchServe(BATCH),
     Contender::Ours,
     Contender::OursHalf,
 ];
@@ -42,8 +50,10 @@ impl Contender {
         match self {
             Self::FastApi => "FastAPI, as usual",
             Self::FastApiWorkers => "FastAPI, a worker a core",
-            Self::LitServe => "LitServe",
-            Self::TorchServe => "TorchServe",
+            Self::LitServe(1) => "LitServe, no batches",
+            Self::LitServe(_) => "LitServe, batches of 8",
+            Self::TorchServe(1) => "TorchServe, no batches",
+            Self::TorchServe(_) => "TorchServe, batches of 8",
             Self::Ours => "model-runtime",
             Self::OursHalf => "model-runtime, bf16",
         }
@@ -52,7 +62,7 @@ impl Contender {
     /// Where it takes predictions.
     pub(crate) fn path(self) -> &'static str {
         match self {
-            Self::TorchServe => "/predictions/ner",
+            Self::TorchServe(_) => "/predictions/ner",
             _ => "/predict",
         }
     }
@@ -72,12 +82,12 @@ impl Contender {
                     .env("THREADS", threads);
                 command
             }
-            Self::LitServe => {
+            Self::LitServe(batch) => {
                 let mut command = Command::new(&plan.python);
-                command.arg("litserve_app.py").arg(place.model).args([&port, &cores, LITSERVE_BATCH]);
+                command.arg("litserve_app.py").arg(place.model).args([port, cores, batch.to_string()]);
                 command
             }
-            Self::TorchServe => torchserve(plan, place, &cores)?,
+            Self::TorchServe(batch) => torchserve(plan, place, &cores, batch)?,
             Self::Ours | Self::OursHalf => {
                 let mut command = Command::new(&plan.runtime);
                 command.arg("serve").arg("--model").arg(place.model);
@@ -88,17 +98,13 @@ impl Contender {
         command
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .env("TMPDIR", place.scratch)
-            .current_dir(if self == Self::TorchServe { place.scratch } else { &plan.peers });
+            .current_dir(if matches!(self, Self::TorchServe(_)) { place.scratch } else { &plan.peers });
         Ok(command)
     }
 }
 
-/// Two workers without batching beat every batch size on a CPU: a first-come batch is mostly padding.
-const LITSERVE_BATCH: &str = "1";
-const TORCHSERVE_BATCH: usize = 8;
-
 /// Makes the model archive and the configuration, as its documentation says.
-fn torchserve(plan: &Plan, place: &Place<'_>, cores: &str) -> anyhow::Result<Command> {
+fn torchserve(plan: &Plan, place: &Place<'_>, cores: &str, batch: usize) -> anyhow::Result<Command> {
     let bin = plan.python.parent().unwrap_or(Path::new("."));
     let files = ["tokenizer.json", "config.json", "model.pt"]
         .map(|name| place.model.join(name).display().to_string());
@@ -115,7 +121,7 @@ fn torchserve(plan: &Plan, place: &Place<'_>, cores: &str) -> anyhow::Result<Com
     let [management, metrics, grpc, grpc_management, worker] = place.spare;
     let model = serde_json::json!({"ner": {"1": {
         "marName": "ner.mar", "defaultVersion": true, "minWorkers": cores, "maxWorkers": cores,
-        "batchSize": TORCHSERVE_BATCH, "maxBatchDelay": 5, "responseTimeout": 60
+        "batchSize": batch, "maxBatchDelay": 5, "responseTimeout": 60
     }}});
     let config = place.scratch.join("config.properties");
     std::fs::write(

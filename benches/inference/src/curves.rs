@@ -2,7 +2,7 @@
 
 use std::path::Path;
 
-use crate::answers;
+use crate::answers::{self, Entity};
 use crate::contender::Contender;
 use crate::load;
 use crate::plan::Plan;
@@ -52,62 +52,81 @@ fn sweeps() -> Vec<Sweep> {
     ]
 }
 
+/// For each value of a setting and each number of clients: requests/s, and p99 in milliseconds.
+type Curve = Vec<[(f64, f64); CLIENTS.len()]>;
+
 /// Measures every value, prints the figures and draws the picture.
-#[expect(clippy::print_stdout, reason = "the figures of the picture")]
 pub(crate) fn measure(plan: &Plan, model: &Path, picture: &Path) -> anyhow::Result<()> {
     let texts = texts::all();
     let expected = Server::start(Contender::Ours, plan, model, &texts, &[])?.answers()?;
     let mut panels = Vec::new();
-    println!("{:26} {:>8} {:>28} {:>28}", "", "", "requests/s", "p99, ms");
-    println!("{:26} {:>8} {} {}", "setting", "value", clients(), clients());
+    print_head();
     for sweep in sweeps() {
+        let curve = sweep.measure(plan, model, &texts, &expected)?;
+        sweep.print(&curve);
+        panels.push(sweep.panel(&curve));
+    }
+    let names = CLIENTS.map(|clients| format!("{clients} client{}", if clients == 1 { "" } else { "s" }));
+    std::fs::write(picture, plot::draw(&panels, &names))?;
+    Ok(())
+}
+
+impl Sweep {
+    fn measure(
+        &self,
+        plan: &Plan,
+        model: &Path,
+        texts: &[String],
+        expected: &[Vec<Entity>],
+    ) -> anyhow::Result<Curve> {
         let mut points: Vec<[Point; CLIENTS.len()]> =
-            sweep.values.iter().map(|_| Default::default()).collect();
+            self.values.iter().map(|_| Default::default()).collect();
         for _ in 0..plan.rounds {
-            for ((_, flags), points) in sweep.values.iter().zip(&mut points) {
+            for ((_, flags), points) in self.values.iter().zip(&mut points) {
                 let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
-                let server = Server::start(Contender::Ours, plan, model, &texts, &flags)?;
+                let server = Server::start(Contender::Ours, plan, model, texts, &flags)?;
                 for (clients, point) in CLIENTS.into_iter().zip(points) {
                     let turn = load::turn(server.target(), clients, plan.turn, || server.cpu_seconds())?;
-                    if let Some(difference) = answers::compare(&turn.answers, &expected)?.first_difference {
+                    if let Some(difference) = answers::compare(&turn.answers, expected)?.first_difference {
                         anyhow::bail!("{flags:?} answers wrongly: {difference}");
                     }
                     point.add(&turn);
                 }
             }
         }
-        let medians = points.iter().map(|at| {
-            #[expect(clippy::cast_precision_loss, reason = "milliseconds to be drawn")]
-            at.each_ref().map(|point| (point.per_second.median(), point.p99.median() as f64 / 1e6))
-        });
-        let medians: Vec<[(f64, f64); CLIENTS.len()]> = medians.collect();
-        for ((value, _), at) in sweep.values.iter().zip(&medians) {
-            let column = |of: fn(&(f64, f64)) -> f64| {
-                at.each_ref().map(|point| format!("{:>8.0}", of(point))).join(" ")
-            };
-            println!(
-                "{:26} {value:>8} {:>28} {:>28}",
-                sweep.title,
-                column(|point| point.0),
-                column(|point| point.1)
-            );
-        }
-        panels.push(Panel {
-            title: sweep.title,
-            default: sweep.values.iter().position(|(value, _)| value == sweep.default),
-            ticks: sweep.values.into_iter().map(|(value, _)| value).collect(),
-            ordered: sweep.ordered,
-            series: (0..CLIENTS.len())
-                .map(|clients| medians.iter().filter_map(|at| at.get(clients).copied()).collect())
-                .collect(),
-        });
+        #[expect(clippy::cast_precision_loss, reason = "milliseconds to be drawn")]
+        let medians = |point: &Point| (point.per_second.median(), point.p99.median() as f64 / 1e6);
+        Ok(points.iter().map(|at| at.each_ref().map(medians)).collect())
     }
-    let names = CLIENTS.map(|clients| format!("{clients} client{}", if clients == 1 { "" } else { "s" }));
-    std::fs::write(picture, plot::draw(&panels, &names))?;
-    println!("wrote {}", picture.display());
-    Ok(())
+
+    #[expect(clippy::print_stdout, reason = "the figures of the picture")]
+    fn print(&self, curve: &Curve) {
+        for ((value, _), at) in self.values.iter().zip(curve) {
+            let column =
+                |of: fn(&(f64, f64)) -> f64| columns(at.each_ref().map(|point| format!("{:.0}", of(point))));
+            println!("{:26} {value:>7} {} {}", self.title, column(|point| point.0), column(|point| point.1));
+        }
+    }
+
+    fn panel(self, curve: &Curve) -> Panel {
+        let series = |clients: usize| curve.iter().filter_map(|at| at.get(clients).copied()).collect();
+        Panel {
+            title: self.title,
+            default: self.values.iter().position(|(value, _)| value == self.default),
+            ticks: self.values.into_iter().map(|(value, _)| value).collect(),
+            ordered: self.ordered,
+            series: (0..CLIENTS.len()).map(series).collect(),
+        }
+    }
 }
 
-fn clients() -> String {
-    format!("{:>28}", CLIENTS.map(|clients| format!("{:>8}", format!("at {clients}"))).join(" "))
+#[expect(clippy::print_stdout, reason = "as above")]
+fn print_head() {
+    let clients = || columns(CLIENTS.map(|clients| format!("at {clients}")));
+    println!("{:26} {:>7} {:>26} {:>26}", "", "", "requests/s", "p99, ms");
+    println!("{:26} {:>7} {} {}", "setting", "value", clients(), clients());
+}
+
+fn columns(texts: [String; CLIENTS.len()]) -> String {
+    texts.map(|text| format!("{text:>8}")).join(" ")
 }

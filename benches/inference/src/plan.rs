@@ -11,6 +11,8 @@ pub(crate) struct Plan {
     pub(crate) rounds: usize,
     /// How long one turn is.
     pub(crate) turn: Duration,
+    /// A part of the names of the servers that are wanted beside ours; all of them without.
+    only: Option<String>,
     /// The Python of the environment that the peers are installed in.
     pub(crate) python: PathBuf,
     /// The peers' own programs.
@@ -25,10 +27,16 @@ impl Plan {
         Ok(Self {
             rounds: number("PILOTLIGHT_BENCH_RUNS", 3)?.max(1),
             turn: Duration::from_secs(number("PILOTLIGHT_BENCH_SECONDS", 5)?.max(1).try_into()?),
+            only: std::env::var("PILOTLIGHT_BENCH_ONLY").ok(),
             python: path("BENCH_PYTHON")?,
             peers: path("BENCH_PEERS")?,
             runtime: path("BENCH_RUNTIME")?,
         })
+    }
+
+    /// Whether a server of this name takes part.
+    pub(crate) fn wants(&self, name: &str) -> bool {
+        self.only.as_ref().is_none_or(|part| name.contains(part))
     }
 }
 

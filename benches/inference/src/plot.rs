@@ -20,9 +20,9 @@ const HEIGHT: f64 = 170.0;
 /// Room for the scale on the left, the legend and titles on top, between the rows, and below.
 const LEFT: f64 = 62.0;
 const TOP: f64 = 72.0;
-const BETWEEN: f64 = 56.0;
+const BETWEEN: f64 = 78.0;
 const GAP: f64 = 22.0;
-const BOTTOM: f64 = 48.0;
+const BOTTOM: f64 = 32.0;
 /// Told apart by people who do not see all colours, too (Okabe and Ito).
 const COLOURS: [&str; 3] = ["#0072b2", "#d55e00", "#009e73"];
 

@@ -59,7 +59,8 @@ pub(crate) fn measure(plan: &Plan, subject: &Subject<'_>) -> anyhow::Result<Tabl
         table.bare.push(Bare { name, program, points: Default::default() });
     }
     for contender in ALL {
-        if subject.model_of(contender).is_some() {
+        let wanted = contender == Contender::Ours || plan.wants(contender.name());
+        if wanted && subject.model_of(contender).is_some() {
             let (start, peak, pss) = (Figures::default(), Figures::default(), Figures::default());
             table.rows.push(Row { contender, points: Default::default(), start, peak, pss, same: 0, all: 0 });
         }
