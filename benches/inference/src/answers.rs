@@ -70,3 +70,43 @@ fn likeness(found: &[Entity], wanted: &[Entity]) -> Likeness {
         Likeness::Equal
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn compared(answer: &str) -> anyhow::Result<Comparison> {
+        let expected = br#"[{"entity_group": "NAME", "score": 0.9, "word": "Zoe", "start": 0, "end": 3}]"#;
+        let expected = read(StatusCode::OK, &Bytes::from_static(expected))?;
+        let body = Bytes::copy_from_slice(answer.as_bytes());
+        compare(&[Answer { number: 0, status: StatusCode::OK, body }], &[expected])
+    }
+
+    #[test]
+    fn the_spelling_of_a_word_and_the_last_digits_of_a_score_do_not_matter() {
+        let same =
+            compared(r#"[{"entity_group": "NAME", "score": 0.9001, "word": "zoe", "start": 0, "end": 3}]"#)
+                .unwrap();
+        assert_eq!((same.same, same.first_difference), (1, None));
+    }
+
+    #[test]
+    fn another_score_is_told_though_the_entities_are_the_same() {
+        let surer = compared(r#"[{"entity_group": "NAME", "score": 0.95, "start": 0, "end": 3}]"#).unwrap();
+        assert_eq!((surer.same, surer.first_difference.is_some()), (1, true));
+    }
+
+    #[test]
+    fn a_missing_entity_or_another_place_is_a_difference() {
+        for answer in ["[]", r#"[{"entity_group": "NAME", "score": 0.9, "start": 0, "end": 4}]"#] {
+            let other = compared(answer).unwrap();
+            assert_eq!((other.same, other.first_difference.is_some()), (0, true), "{answer}");
+        }
+    }
+
+    #[test]
+    fn an_error_in_json_is_no_answer() {
+        assert!(compared(r#"{"error": "overloaded"}"#).is_err());
+        assert!(read(StatusCode::SERVICE_UNAVAILABLE, &Bytes::from_static(b"[]")).is_err());
+    }
+}

@@ -31,3 +31,23 @@ impl<T: PartialOrd + Copy + Default> Figures<T> {
         self.percentile(100)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_percentile_is_the_sample_that_so_many_of_a_hundred_do_not_exceed() {
+        let mut figures = Figures::default();
+        (1..=200_u64).rev().for_each(|sample| figures.add(sample));
+        assert_eq!(
+            (figures.least(), figures.median(), figures.percentile(99), figures.most()),
+            (1, 100, 198, 200)
+        );
+    }
+
+    #[test]
+    fn without_samples_everything_is_nothing() {
+        assert_eq!(Figures::<u64>::default().percentile(99), 0);
+    }
+}
