@@ -28,13 +28,14 @@ fmt: ## format the code
 lint: ## the checks that need no test run
 	@.ci/test fmt scripts deny clippy
 
-bench: ## ours against other inits, and in containers against the shell script it replaces
+bench: ## ours against other inits, other inference servers, and in containers the shell script it replaces
 	@.ci/install/packages test
 	@.ci/install/packages bench
 	@.ci/install/libtorch
 	@.ci/install/consul
 	@.ci/install/model
 	@benches/init/run
+	@benches/inference/run
 	@.ci/with-docker benches/lifecycle/run
 
 clean-cache: ## remove everything that was downloaded or built
