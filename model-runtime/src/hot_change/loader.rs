@@ -121,8 +121,8 @@ impl Work {
             Ok((report, old)) => {
                 // Whoever ordered it may have gone; it is served nonetheless.
                 let _ = reply.send(Ok(report));
-                if let Some((serving, users)) = old {
-                    retire(serving, &users);
+                if let Some(old) = old {
+                    old.retire();
                 }
             }
             Err(error) => {
@@ -137,7 +137,7 @@ impl Work {
         &mut self,
         plan: Plan,
         give_up: Option<Instant>,
-    ) -> Result<(Report, Option<(Arc<Serving>, Users)>), LoadError> {
+    ) -> Result<(Report, Option<Replaced>), LoadError> {
         let before = self.app.serving();
         if let Some(before) = &before {
             suits(&plan, before).map_err(LoadError::Unlike)?;
@@ -152,7 +152,7 @@ impl Work {
         drop(before);
         self.app.metrics.observe_load(began.elapsed());
         let old = self.app.serve(serving).map_err(|_draining| LoadError::Stopping)?;
-        let old = old.zip(self.users.replace(users));
+        let old = old.zip(self.users.replace(users)).map(|(serving, users)| Replaced { serving, users });
         Ok((Report { outcome: Outcome::Swapped, changes }, old))
     }
 }
@@ -177,26 +177,34 @@ fn suits(plan: &Plan, before: &Serving) -> Result<(), String> {
     device.can_follow(before.settings.tunables.running.device, before.model.device)
 }
 
-/// Waits for the last request of the old model, ends its threads, and gives its memory back.
-fn retire(old: Arc<Serving>, users: &Users) {
-    let began = Instant::now();
-    let (model, engine) = (Arc::clone(&old.model), Arc::clone(&old.engine));
-    drop(old);
-    let name = model.description.name();
-    // Nobody comes to it any more, so nobody need wait for company.
-    engine.queue().hurry();
-    if !users.wait(LAST_REQUEST) {
-        tracing::warn!(model = name, timeout = ?LAST_REQUEST, "requests still use the old model; the last of them frees it");
-        return;
+/// A model that no new request gets.
+struct Replaced {
+    serving: Arc<Serving>,
+    users: Users,
+}
+
+impl Replaced {
+    /// Waits for its last request, ends its threads, and gives its memory back.
+    fn retire(self) {
+        let began = Instant::now();
+        let (model, engine) = (Arc::clone(&self.serving.model), Arc::clone(&self.serving.engine));
+        drop(self.serving);
+        let name = model.description.name();
+        // Nobody comes to it any more, so nobody need wait for company.
+        engine.queue().hurry();
+        if !self.users.wait(LAST_REQUEST) {
+            tracing::warn!(model = name, timeout = ?LAST_REQUEST, "requests still use the old model; the last of them frees it");
+            return;
+        }
+        engine.finish();
+        if !engine.wait(LAST_FORWARD) {
+            tracing::warn!(model = name, timeout = ?LAST_FORWARD, "a thread of the old model hangs in a forward; its memory stays taken");
+            return;
+        }
+        tracing::debug!(model = name, seconds = began.elapsed().as_secs_f64(), "the old model has gone");
+        drop((model, engine));
+        memory::give_back();
     }
-    engine.finish();
-    if !engine.wait(LAST_FORWARD) {
-        tracing::warn!(model = name, timeout = ?LAST_FORWARD, "a thread of the old model hangs in a forward; its memory stays taken");
-        return;
-    }
-    tracing::debug!(model = name, seconds = began.elapsed().as_secs_f64(), "the old model has gone");
-    drop((model, engine));
-    memory::give_back();
 }
 
 impl LoadError {
