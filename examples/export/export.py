@@ -3,6 +3,7 @@
 
     python export.py --model ner --out DIR                            the NER model of the demonstration (also: embedding, image, sentiment, tiny)
     python export.py --hf DIR --task token-classification --out DIR   a local Hugging Face model directory
+    python export.py --model ner --precision fp32,bf16 --out DIR      also model.bf16.pt, compared with fp32; fp16 is for GPUs
 
 A model directory holds model.pt (TorchScript), tokenizer.json (of texts) or preprocessor_config.json (of images), config.json,
 runtime.toml, and the licence. The trace is made from one shape and must hold for all, so before anything is written it is compared with the
@@ -45,6 +46,7 @@ import rampart
 import sentiment
 import tiny
 from packages import ModelNotFound
+from precision import PRECISIONS, Comparison, Lowered, Precision
 
 # Against ONNX Runtime, which computes the four-bit product in another order; 4 decimals of a logit are below any score shown.
 ONNX_TOLERANCE = 1e-3
@@ -112,6 +114,9 @@ def main() -> int:
     which.add_argument("--model", choices=sorted(MODELS), help="one of the models that packages ship")
     which.add_argument("--hf", type=Path, metavar="DIR", help="a local Hugging Face model directory")
     parser.add_argument("--expected", type=Path, metavar="FILE", help="also write requests with the answers of transformers, for tests")
+    parser.add_argument(
+        "--precision", type=precisions, default=[], metavar="LIST", help="fp32 (the default, and always written), bf16, fp16: with commas"
+    )
     parser.add_argument("--task", choices=sorted(TASKS), help="what the model of --hf does")
     arguments = parser.parse_args()
     if bool(arguments.hf) != bool(arguments.task):
@@ -124,11 +129,20 @@ def main() -> int:
         if arguments.expected:
             requests = expected_outputs.requests(source.task, source.model, source.processor)
             arguments.expected.write_text(json.dumps(requests))
-        export(source, arguments.out)
+        export(source, arguments.precision, arguments.out)
     except (ExportFailed, ModelNotFound, sentiment.TrainingFailed, OSError) as error:
         print(f"export: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def precisions(text: str) -> list[Precision]:
+    """Those beside fp32."""
+    names = dict.fromkeys(text.split(","))
+    unknown = [name for name in names if name != "fp32" and name not in PRECISIONS]
+    if unknown:
+        raise argparse.ArgumentTypeError(f"unknown precision {', '.join(unknown)}; there are fp32, {', '.join(PRECISIONS)}")
+    return [PRECISIONS[name] for name in names if name != "fp32"]
 
 
 def load_rampart() -> Source:
@@ -221,16 +235,18 @@ def pooling(directory: Path) -> dict[str, str | bool]:
     return {"pooling": chosen[0], "normalize": normalizes}
 
 
-def export(source: Source, out: Path) -> None:
+def export(source: Source, others: list[Precision], out: Path) -> None:
     inputs = model_inputs(source)
     print(f"tracing {source.name} ({sum(p.numel() for p in source.model.parameters()) / 1e6:.1f} M parameters, inputs {inputs})")
     traced = trace(source, inputs)
+    lowered = {precision.file: lower(source, precision, inputs) for precision in others}
     out.parent.mkdir(parents=True, exist_ok=True)
     # Written beside and moved in one step: an interrupted export never leaves half a model where one is expected.
     with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
         new = Path(scratch) / "new"
         new.mkdir()
-        torch.jit.save(traced, new / "model.pt")
+        for name, module in {"model.pt": traced, **lowered}.items():
+            torch.jit.save(module, new / name)
         save_processor(source, new)
         source.model.config.save_pretrained(new)
         (new / "runtime.toml").write_text(runtime_toml(source, inputs))
@@ -304,6 +320,32 @@ def trace(source: Source, inputs: list[str]) -> torch.jit.ScriptModule:
     print(f"  alone = in a batch, padded: {difference:.1e}")
     if not difference <= TRACE_TOLERANCE:
         raise ExportFailed(f"company changes the result by {difference:.1e}; of texts, the attention mask is not honoured")
+    return traced
+
+
+@torch.inference_mode()
+def lower(source: Source, precision: Precision, inputs: list[str]) -> torch.jit.ScriptModule:
+    """The TorchScript module of another precision, compared with fp32 on the samples and the tests' texts, alone and in a batch."""
+    plain = Plain(source, inputs).eval()
+    traced = torch.jit.trace(Lowered(plain, precision.dtype).eval(), encode(source, source.samples[:2], inputs), check_trace=False)
+    samples = list(source.samples)
+    if source.task != "image-classification":
+        samples += [text for text in expected_outputs.TEXTS if text]
+    comparison = Comparison(precision)
+    for batch in [[sample] for sample in samples] + [samples]:
+        tensors = encode(source, batch, inputs)
+        expected, found = plain(*tensors), traced(*tensors)
+        if expected.dim() == 3:
+            # What it says of the padding is nobody's.
+            tokens = tensors[inputs.index("attention_mask")].bool()
+            expected, found = expected[tokens], found[tokens]
+        if source.task == "feature-extraction":
+            comparison.add_vectors(expected, found)
+        else:
+            comparison.add_labels(expected, found)
+    print(f"  {precision.file}: {comparison}")
+    if not comparison.within_bounds():
+        raise ExportFailed(f"{precision.file} is too far from fp32: {comparison}; serve this model in fp32")
     return traced
 
 

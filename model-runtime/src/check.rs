@@ -43,8 +43,10 @@ pub fn check(args: &CheckArgs) -> Result<Exit, Failure> {
     let unusable = |error| Failure::new(Exit::Model, error);
     let description = Description::read(&args.model.model, &file, &running).map_err(unusable)?;
     let began = Instant::now();
-    let (model, backend) = load(description, &running).map_err(unusable)?;
-    let examples = run_examples(&model, &backend)?;
+    let (model, backends) = load(description, &running).map_err(unusable)?;
+    // Each device has run its trial; the examples are the same on all.
+    let backend = backends.first().ok_or_else(|| failed("any")("there is no device".to_owned()))?;
+    let examples = run_examples(&model, backend)?;
     let report = Report { model: &model, load_time: began.elapsed(), examples };
     match report.print(&mut io::stdout().lock()) {
         Ok(()) => Ok(Exit::Done),
@@ -249,7 +251,8 @@ impl Report<'_> {
             ("max length", max_length.map(tokens)),
             ("vocabulary", vocabulary.map(tokens)),
             (how, Some(value)),
-            ("device", Some(self.model.device.to_string())),
+            ("device", Some(self.model.devices.to_string())),
+            ("precision", Some(self.model.precision.to_string())),
             ("libtorch", Some(env!("PILOTLIGHT_TORCH_VERSION").to_owned())),
             ("loaded in", Some(format!("{:.2} s, warm-up included", self.load_time.as_secs_f64()))),
         ];

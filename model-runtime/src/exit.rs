@@ -18,6 +18,8 @@ pub enum Exit {
     Bind = 4,
     /// The server that `settings` asked refused, or could not be asked; nothing has changed there.
     Refused = 5,
+    /// A CUDA error has left the GPU unusable for this process; a new one can use it.
+    Poisoned = 6,
 }
 
 impl From<Exit> for ExitCode {

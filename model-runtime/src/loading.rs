@@ -1,6 +1,6 @@
 //! From a model directory to something that answers.
 
-use crate::backend::{Device, TorchScript};
+use crate::backend::{Devices, Output, Precision, TorchScript, cpu_computes_bf16};
 use crate::config::Running;
 use crate::image::Preprocessor;
 use crate::model::{Description, Form, ModelError};
@@ -14,7 +14,9 @@ pub struct LoadedModel {
     /// What makes samples of a client's inputs.
     pub reader: Reader,
     /// Where the model runs.
-    pub device: Device,
+    pub devices: Devices,
+    /// The number format it computes in.
+    pub precision: Precision,
     /// How many numbers a row of the model's output has; a model of plain tensors has no rows.
     pub columns: Option<usize>,
 }
@@ -30,21 +32,31 @@ pub enum Reader {
     Tensors,
 }
 
-/// Loads the model and tries it out. Takes its time; call it on a thread of its own.
-pub fn load(description: Description, running: &Running) -> Result<(LoadedModel, TorchScript), ModelError> {
+/// Loads the model onto each device and tries it out there. Takes its time; call it on a thread of its own.
+pub fn load(
+    description: Description,
+    running: &Running,
+) -> Result<(LoadedModel, Vec<TorchScript>), ModelError> {
     // Before the first call into libtorch, which notices CUDA only then.
-    let device = running.device.resolve()?;
+    let devices = running.device.resolve()?;
+    let precision = running.precision.resolve(&description.dir, &devices)?;
+    if precision == Precision::Bf16 && !devices.is_gpu() && !cpu_computes_bf16() {
+        tracing::warn!(
+            "this CPU has no bf16 instructions (avx512_bf16, amx_bf16), so bf16 is slower than fp32 on it"
+        );
+    }
     // Side by side: the tokenizer's vocabulary takes as long to read as the model.
-    let (reader, backend) = std::thread::scope(|scope| {
+    let (reader, loaded) = std::thread::scope(|scope| {
         let reader = scope.spawn(|| Reader::load(&description));
-        let backend = TorchScript::load(&description, device, running.threads);
-        (reader.join(), backend)
+        let load = |device| TorchScript::load(&description, precision, device, running.threads);
+        let loaded: Result<Vec<(TorchScript, Output)>, ModelError> = devices.iter().map(load).collect();
+        (reader.join(), loaded)
     });
     let panicked = |_| ModelError::Mismatch("reading tokenizer.json panicked; is it damaged?".to_owned());
     let reader = reader.map_err(panicked)??;
-    let (backend, output) = backend?;
-    let columns = output.rows().ok().map(|rows| rows.columns);
-    Ok((LoadedModel { description, reader, device, columns }, backend))
+    let (backends, outputs): (Vec<TorchScript>, Vec<Output>) = loaded?.into_iter().unzip();
+    let columns = outputs.first().and_then(|output| output.rows().ok()).map(|rows| rows.columns);
+    Ok((LoadedModel { description, reader, devices, precision, columns }, backends))
 }
 
 impl Reader {

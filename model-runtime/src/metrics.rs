@@ -17,6 +17,9 @@ const SHORT_SECONDS: [f64; 10] = [0.000_05, 0.000_1, 0.000_25, 0.000_5, 0.001, 0
 const ROWS: [f64; 9] = [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0];
 const TOKENS: [f64; 11] = [8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 4096.0, 16384.0, 65536.0];
 
+/// Of `model_runtime_model_info`, in the order of [`ModelInfo`].
+const MODEL_LABELS: [&str; 4] = ["model", "version", "device", "precision"];
+
 /// Everything that is counted.
 #[derive(Debug)]
 pub struct Metrics {
@@ -53,6 +56,19 @@ pub struct Times {
     pub queue: Duration,
     /// The longest forward that one of its texts was in.
     pub inference: Duration,
+}
+
+/// Which model serves, where and how.
+#[derive(Debug, Clone, Copy)]
+pub struct ModelInfo<'a> {
+    /// Its name.
+    pub name: &'a str,
+    /// Its version, or nothing.
+    pub version: &'a str,
+    /// The devices it is on.
+    pub device: &'a str,
+    /// The number format it computes in.
+    pub precision: &'a str,
 }
 
 impl Metrics {
@@ -95,7 +111,7 @@ impl Metrics {
             queue_size: with.gauge("queue_size", "Texts waiting for a model thread")?,
             queue_capacity: with.gauge("queue_capacity", "Texts that may wait")?,
             ready: with.gauge("ready", "1 when predictions are accepted")?,
-            model_info: with.gauges("model_info", "1 for the model that serves", &["model", "version"])?,
+            model_info: with.gauges("model_info", "1 for the model that serves", &MODEL_LABELS)?,
             model_load_duration: with.histogram(
                 "model_load_duration",
                 "Seconds from the order to load a model to its being warm",
@@ -143,9 +159,10 @@ impl Metrics {
     }
 
     /// This model serves from now on, and no other.
-    pub fn set_model(&self, name: &str, version: &str) {
+    pub fn set_model(&self, model: &ModelInfo<'_>) {
+        let ModelInfo { name, version, device, precision } = model;
         self.model_info.reset();
-        self.model_info.with_label_values(&[name, version]).set(1);
+        self.model_info.with_label_values(&[name, version, device, precision]).set(1);
     }
 
     /// A model was loaded and warmed up.
@@ -233,13 +250,19 @@ mod tests {
         let sample = |length| Sample::Tokens(TokenIds::filler(1, length));
         metrics.observe_batch(&[&sample(3), &sample(8)]);
         metrics.observe_status(200);
-        metrics.set_model("ner", "1");
-        metrics.set_model("ner", "2");
+        let model = |version| ModelInfo { name: "ner", version, device: "cpu", precision: "fp32" };
+        metrics.set_model(&model("1"));
+        metrics.set_model(&model("2"));
         let text = metrics.render().unwrap();
         assert!(text.contains("model_runtime_padding_tokens_count 5"), "{text}");
         assert!(text.contains("model_runtime_batch_tokens_sum 16"), "{text}");
         assert!(text.contains("model_runtime_request_count{status=\"200\"} 1"), "{text}");
-        assert!(text.contains("model_runtime_model_info{model=\"ner\",version=\"2\"} 1"), "{text}");
+        assert!(
+            text.contains(
+                "model_runtime_model_info{device=\"cpu\",model=\"ner\",precision=\"fp32\",version=\"2\"} 1"
+            ),
+            "{text}"
+        );
         assert!(!text.contains("version=\"1\""), "one model serves: {text}");
     }
 }

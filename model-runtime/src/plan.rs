@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::backend::Backend;
 use crate::check::run_examples;
 use crate::config::{Overridden, Problem, RuntimeToml, RuntimeTomlError, Tunables};
-use crate::engine::{Engine, EngineParts};
+use crate::engine::{Engine, EngineParts, Poison};
 use crate::exit::{Exit, Failure};
 use crate::loading::load;
 use crate::metrics::Metrics;
@@ -72,22 +72,28 @@ impl Plan {
         care: Care,
         cores: usize,
         metrics: &Arc<Metrics>,
+        poison: &Arc<Poison>,
     ) -> Result<(Serving, Users), PlanError> {
         let Tunables { running, batching, max_queue, .. } = &self.settings.tunables;
-        let (model, backend) = load(self.description, running)?;
-        if care == Care::Replacement {
-            run_examples(&model, &backend).map_err(|failure| PlanError::Run(failure.message))?;
+        let (model, backends) = load(self.description, running)?;
+        if let (Care::Replacement, Some(backend)) = (care, backends.first()) {
+            run_examples(&model, backend).map_err(|failure| PlanError::Run(failure.message))?;
         }
-        let on_gpu = model.device.is_gpu();
+        let on_gpu = model.devices.is_gpu();
+        let limits = batching.limits(on_gpu);
+        let form = &model.description.form;
         let parts = EngineParts {
-            limits: batching.limits(on_gpu),
+            limits,
             capacity: *max_queue,
             instances: batching.instances(on_gpu, cores),
-            trial: model.description.form.trial(),
+            trial: form.trial(),
+            warm_up: form.warm_up(&limits, on_gpu),
             metrics: Arc::clone(metrics),
+            poison: Arc::clone(poison),
         };
-        let backend: Arc<dyn Backend> = Arc::new(backend);
-        let engine = Engine::start(backend, parts).map_err(PlanError::Run)?;
+        let backends: Vec<Arc<dyn Backend>> =
+            backends.into_iter().map(|backend| Arc::new(backend) as Arc<dyn Backend>).collect();
+        let engine = Engine::start(&backends, parts).map_err(PlanError::Run)?;
         Ok(Serving::new(model, engine, self.settings))
     }
 }

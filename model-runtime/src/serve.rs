@@ -29,6 +29,8 @@ use crate::text::TextPool;
 
 /// Handlers only move bytes; two threads keep probes answered while one of them copies a large body.
 const ASYNC_THREADS: usize = 2;
+/// How long, once a GPU is lost, the errors may take to reach the clients.
+const FAREWELL: Duration = Duration::from_millis(500);
 /// How long to wait for the model threads once nothing waits for an answer.
 const THREADS_TIMEOUT: Duration = Duration::from_secs(1);
 
@@ -114,9 +116,13 @@ async fn run(start: Start<'_>) -> Result<Exit, Failure> {
         return Err(failure);
     }
     log_ready(&app);
-    let name = stop.next().await;
-    app.drain();
-    tracing::info!(signal = name, in_flight = app.in_flight(), "draining");
+    tokio::select! {
+        name = stop.next() => {
+            app.drain();
+            tracing::info!(signal = name, in_flight = app.in_flight(), "draining");
+        }
+        cause = app.poison.reported() => end_poisoned(&cause, connections.finish()).await,
+    }
     let all_answered = drain(&app, connections, stop).await;
     admin.close().await;
     let cut_off = app.in_flight();
@@ -133,13 +139,25 @@ async fn run(start: Start<'_>) -> Result<Exit, Failure> {
     Ok(Exit::Done)
 }
 
+/// Nothing that this process could still do with its GPU would succeed; a new process can. All requests in flight get an error, and a moment
+/// to hear it.
+async fn end_poisoned(cause: &str, all_answered: impl Future<Output = ()>) -> ! {
+    tracing::error!(cause, "the GPU is lost to this process: ending it");
+    if tokio::time::timeout(FAREWELL, all_answered).await.is_err() {
+        tracing::warn!(timeout = ?FAREWELL, "connections are cut off");
+    }
+    exit::immediately(Exit::Poisoned)
+}
+
 fn log_ready(app: &App) {
     let Some(serving) = app.serving() else { return };
     let (model, engine, tunables) = (&serving.model, &serving.engine, &serving.settings.tunables);
-    let limits = tunables.batching.limits(model.device.is_gpu());
+    let limits = tunables.batching.limits(model.devices.is_gpu());
+    app.gpus.use_gpus(model.devices.gpus());
     tracing::info!(
         model = model.description.name(),
-        device = %model.device,
+        device = %model.devices,
+        precision = %model.precision,
         instances = engine.instances(),
         threads = tunables.running.threads,
         max_batch_size = limits.max_size,
@@ -176,8 +194,11 @@ async fn drain(app: &Arc<App>, connections: Connections, mut stop: StopSignals) 
     if let Some(serving) = app.serving() {
         serving.engine.queue().hurry();
     }
+    let finished = connections.finish();
+    tokio::pin!(finished);
     tokio::select! {
-        () = connections.finish() => true,
+        () = &mut finished => true,
+        cause = app.poison.reported() => end_poisoned(&cause, finished).await,
         () = tokio::time::sleep(app.settings.shutdown_timeout) => {
             tracing::warn!(timeout = ?app.settings.shutdown_timeout, "the shutdown timeout has passed");
             false

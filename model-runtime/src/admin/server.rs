@@ -50,7 +50,7 @@ fn state(app: &App, change: &HotChange) -> State {
         name: serving.model.description.name().to_owned(),
         version: serving.model.description.card.version.clone(),
         task: serving.model.description.task.kind().as_str().to_owned(),
-        device: serving.model.device.to_string(),
+        device: serving.model.devices.to_string(),
     });
     let phase = match app.phase() {
         Phase::Loading => "loading",

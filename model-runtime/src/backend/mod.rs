@@ -3,20 +3,20 @@
 mod array;
 mod cuda;
 mod device;
+mod forward_error;
 mod output;
+mod precision;
 mod sample;
 mod torchscript;
 
 pub use array::{Array, ArrayError, Datatype};
-pub use device::{Device, DeviceChoice};
+pub use cuda::{Memory, memory as gpu_memory};
+pub use device::{Device, DeviceChoice, Devices};
+pub use forward_error::ForwardError;
 pub use output::{Granularity, Output, Rows};
+pub use precision::{Precision, PrecisionChoice, cpu_computes_bf16};
 pub use sample::{Sample, TokenIds};
 pub use torchscript::TorchScript;
-
-/// A forward that failed.
-#[derive(Debug, Clone, thiserror::Error)]
-#[error("{0}")]
-pub struct ForwardError(pub String);
 
 /// A loaded model. Several threads may call it at once.
 pub trait Backend: Send + Sync + 'static {

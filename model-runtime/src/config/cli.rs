@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 
 use super::{ByteSize, Span};
-use crate::backend::DeviceChoice;
+use crate::backend::{DeviceChoice, PrecisionChoice};
 use crate::task::Strategy;
 
 const EXIT_CODES: &str = "\
@@ -17,7 +17,8 @@ Exit codes:
   2  wrong flag, environment variable or runtime.toml
   3  the model directory is missing, incomplete or damaged, or the model does not run
   4  the address, or the admin socket, cannot be listened on
-  5  settings: the server refused, or could not be asked; nothing has changed there";
+  5  settings: the server refused, or could not be asked; nothing has changed there
+  6  a CUDA error has left the GPU unusable for this process: start it again";
 
 const PRECEDENCE: &str = "\
 Each setting comes from the flag, else from the environment (MODEL_RUNTIME_MAX_QUEUE for --max-queue), else from the
@@ -57,7 +58,7 @@ pub struct ServeArgs {
     #[arg(long, env = "MODEL_RUNTIME_LISTEN", value_name = "ADDR:PORT", default_value = "0.0.0.0:8000")]
     pub listen: SocketAddr,
 
-    /// Model threads, each running one batch at a time [default: one per core on CPU, at most 16; 1 on GPU]
+    /// Model threads, each running one batch at a time [default: one per core on CPU, at most 16; 1 on each GPU]
     #[arg(long, env = "MODEL_RUNTIME_INSTANCES", value_name = "N")]
     pub instances: Option<NonZeroUsize>,
 
@@ -125,9 +126,13 @@ pub struct ModelArgs {
     #[arg(long, env = "MODEL_RUNTIME_MODEL", value_name = "DIR")]
     pub model: PathBuf,
 
-    /// Where the model runs: auto, cpu, cuda or cuda:N [default: auto, the first GPU if there is one]
+    /// Where the model runs: auto, cpu, cuda, cuda:N, several as cuda:0,cuda:1, or cuda:all [default: auto, the first GPU if there is one]
     #[arg(long, env = "MODEL_RUNTIME_DEVICE", value_name = "DEVICE")]
     pub device: Option<DeviceChoice>,
+
+    /// What the model computes in: auto, fp32, bf16 or fp16 [default: auto; fp32 on CPU, on GPU the first of fp16, bf16, fp32 that is there]
+    #[arg(long, env = "MODEL_RUNTIME_PRECISION", value_name = "PRECISION")]
+    pub precision: Option<PrecisionChoice>,
 
     /// CPU threads inside each forward [default: 1]
     #[arg(long, env = "MODEL_RUNTIME_THREADS", value_name = "N")]

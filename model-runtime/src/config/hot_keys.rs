@@ -37,7 +37,7 @@ pub struct InForce<'a> {
     pub tunables: &'a Tunables,
     /// Texts are truncated to so many tokens; a model of plain tensors has none.
     pub max_seq_length: Option<usize>,
-    /// How many model threads there are.
+    /// How many model threads each device has.
     pub instances: usize,
     /// Whether the model runs on a GPU.
     pub on_gpu: bool,
@@ -47,7 +47,7 @@ const COUNT: &str = "a number from 1 on";
 const DURATION: &str = "a duration such as \"500ms\", \"9s\" or \"1m\"";
 
 /// All of them, in the order in which they are shown.
-pub(super) const HOT: [HotKey; 13] = [
+pub(super) const HOT: [HotKey; 14] = [
     HotKey {
         name: "model_path",
         expects: "the path of a model directory",
@@ -61,11 +61,19 @@ pub(super) const HOT: [HotKey; 13] = [
     },
     HotKey {
         name: "device",
-        expects: "\"auto\", \"cpu\", \"cuda\" or \"cuda:N\"",
+        expects: "\"auto\", \"cpu\", \"cuda\", \"cuda:N\", several as \"cuda:0,cuda:1\", or \"cuda:all\"",
         set: |args, text| put(&mut args.model.device, text),
         in_flags: |args| args.model.device.is_some(),
         in_file: |file| file.device.is_some(),
         value: |now| json!(now.tunables.running.device.to_string()),
+    },
+    HotKey {
+        name: "precision",
+        expects: "\"auto\", \"fp32\", \"bf16\" or \"fp16\"",
+        set: |args, text| put(&mut args.model.precision, text),
+        in_flags: |args| args.model.precision.is_some(),
+        in_file: |file| file.precision.is_some(),
+        value: |now| json!(now.tunables.running.precision.to_string()),
     },
     HotKey {
         name: "instances",

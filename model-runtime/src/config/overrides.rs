@@ -222,7 +222,7 @@ mod tests {
     #[test]
     fn what_is_shown_can_be_applied_again_and_changes_nothing() {
         let written = json!({
-            "model_path": "/models/a", "device": "cpu", "instances": 3, "threads": 2, "max_seq_length": 100, "aggregation": "max",
+            "model_path": "/models/a", "device": "cpu", "precision": "bf16", "instances": 3, "threads": 2, "max_seq_length": 100, "aggregation": "max",
             "max_batch_size": 4, "max_batch_tokens": 99, "max_batch_padding": 0, "max_batch_delay": "2ms", "max_queue": 9,
             "request_timeout": "1m", "body_limit": 4096,
         });
@@ -265,6 +265,7 @@ mod tests {
             ("request_timeout", json!("soon"), "a duration"),
             ("body_limit", json!("2 parsecs"), "a number of bytes"),
             ("device", json!("gpu"), "\"cuda:N\""),
+            ("precision", json!("half"), "\"bf16\""),
             ("aggregation", json!("best"), "\"average\""),
             ("model_path", json!(""), "a model directory"),
             ("max_queue", json!(null), "leave the key out"),

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::Deserialize;
 
 use super::{ByteSize, Span};
-use crate::backend::DeviceChoice;
+use crate::backend::{DeviceChoice, PrecisionChoice};
 use crate::model::{InputName, TensorSpec};
 use crate::task::{Function, Pooling, Strategy, TaskKind};
 
@@ -44,6 +44,8 @@ pub struct RuntimeToml {
     pub examples: Vec<String>,
     /// Where the model runs.
     pub device: Option<DeviceChoice>,
+    /// The number format it computes in.
+    pub precision: Option<PrecisionChoice>,
     /// See the flag of the same name.
     pub instances: Option<NonZeroUsize>,
     /// See the flag of the same name.
@@ -122,6 +124,7 @@ mod tests {
             aggregation = "first"
             examples = ["Ada Lovelace lived in London."]
             device = "cpu"
+            precision = "bf16"
             max_batch_delay = "2ms"
             body_limit = "4MiB"
             [model]
@@ -135,6 +138,7 @@ mod tests {
         assert_eq!(file.task, Some(TaskKind::TokenClassification));
         assert_eq!(file.inputs.unwrap().len(), 3);
         assert_eq!(file.aggregation, Some(Strategy::First));
+        assert_eq!(file.precision, Some("bf16".parse().unwrap()));
         assert_eq!(file.body_limit, Some(ByteSize(4 << 20)));
         assert_eq!(file.model.version.as_deref(), Some("1.4.0"));
     }

@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::cli::{ModelArgs, ServeArgs};
 use super::{Problem, RuntimeToml};
-use crate::backend::DeviceChoice;
+use crate::backend::{DeviceChoice, PrecisionChoice};
 use crate::batcher::Limits;
 use crate::model::Form;
 use crate::task::Strategy;
@@ -31,6 +31,8 @@ const MOST_CPU_INSTANCES: usize = 16;
 pub struct Running {
     /// Where.
     pub device: DeviceChoice,
+    /// The number format it computes in.
+    pub precision: PrecisionChoice,
     /// CPU threads inside one forward.
     pub threads: usize,
     /// The wished truncation length; the model's own limit when `None`.
@@ -74,7 +76,8 @@ impl Running {
     /// Merges the shared flags with the file.
     pub fn merge(args: &ModelArgs, file: &RuntimeToml) -> Self {
         Self {
-            device: args.device.or(file.device).unwrap_or(DeviceChoice::Auto),
+            device: args.device.clone().or_else(|| file.device.clone()).unwrap_or(DeviceChoice::Auto),
+            precision: args.precision.or(file.precision).unwrap_or(PrecisionChoice::Auto),
             threads: args.threads.or(file.threads).map_or(1, NonZeroUsize::get),
             max_seq_length: args.max_seq_length.or(file.max_seq_length).map(NonZeroUsize::get),
             aggregation: args.aggregation.or(file.aggregation).unwrap_or(Strategy::None),
@@ -160,7 +163,7 @@ impl Batching {
         }
     }
 
-    /// How many model threads to run, with `cores` cores at hand.
+    /// How many model threads each device has, with `cores` cores at hand.
     pub fn instances(&self, on_gpu: bool, cores: usize) -> usize {
         let fitting = if on_gpu { 1 } else { (cores / self.threads).clamp(1, MOST_CPU_INSTANCES) };
         self.instances.unwrap_or(fitting)

@@ -54,6 +54,17 @@ impl Condition {
         self.lock().failed_batches
     }
 
+    /// Whether a thread is able.
+    pub(super) fn any_able(&self) -> bool {
+        self.lock().threads.iter().any(|thread| thread.able)
+    }
+
+    /// How many threads are not able, and how many there are.
+    pub fn unable(&self) -> (usize, usize) {
+        let state = self.lock();
+        (state.threads.iter().filter(|thread| !thread.able).count(), state.threads.len())
+    }
+
     /// Why the model cannot answer, if it cannot: no thread is able.
     pub fn inability(&self) -> Option<String> {
         let state = self.lock();
@@ -111,6 +122,7 @@ mod tests {
         condition.record_error("boom", Instant::now());
         condition.set_able(0, false);
         assert_eq!(condition.inability(), None);
+        assert_eq!(condition.unable(), (1, 2));
         condition.set_able(1, false);
         assert!(condition.inability().unwrap().contains("boom"));
         condition.set_able(0, true);

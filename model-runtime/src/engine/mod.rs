@@ -7,9 +7,12 @@
 //! ```
 //!
 //! A model thread answers each text of its batch exactly once, whatever the model does: errors and panics become replies.
+//! Each device has as many threads as there are instances; all take from the one queue, so that work goes to whichever is idle.
 
 mod condition;
+mod poison;
 mod queue;
+mod token_budget;
 mod worker;
 
 use std::sync::Arc;
@@ -23,6 +26,7 @@ use crate::batcher::Limits;
 use crate::metrics::Metrics;
 
 pub use condition::{Condition, LastError};
+pub use poison::Poison;
 pub use queue::{Full, Queue, Reservation};
 
 /// One sample on its way to the model.
@@ -54,12 +58,16 @@ pub struct EngineParts {
     pub limits: Limits,
     /// How many samples may wait.
     pub capacity: usize,
-    /// How many model threads.
+    /// How many model threads each device has.
     pub instances: usize,
     /// A sample that any healthy model can answer, to see whether it still can.
     pub trial: Sample,
+    /// The batches that each thread runs before it takes others' (see `Form::warm_up`).
+    pub warm_up: Vec<Vec<Sample>>,
     /// Where batches are counted.
     pub metrics: Arc<Metrics>,
+    /// Where it is told that a device is lost to the process.
+    pub poison: Arc<Poison>,
 }
 
 /// The running model threads. Dropping it lets them end, as [`Engine::finish`] does.
@@ -72,21 +80,30 @@ pub struct Engine {
 }
 
 impl Engine {
-    /// Starts the model threads; returns once each of them has warmed up.
-    pub fn start(backend: Arc<dyn Backend>, parts: EngineParts) -> Result<Self, String> {
+    /// Starts the threads of each backend, which is the model on one device; returns once each of them has warmed up.
+    ///
+    /// # Errors
+    /// A thread cannot be started, or the model fails while warming up.
+    pub fn start(backends: &[Arc<dyn Backend>], parts: EngineParts) -> Result<Self, String> {
+        let threads = backends.len() * parts.instances;
         let queue = Arc::new(Queue::new(parts.limits, parts.capacity));
-        let condition = Arc::new(Condition::new(parts.instances));
+        let condition = Arc::new(Condition::new(threads));
+        let warm_up: Arc<[Vec<Sample>]> = parts.warm_up.into();
         let (warm, warmed) = std::sync::mpsc::channel();
         // From here on an early return lets the threads end that have started.
         let mut engine = Self { queue, condition, threads: Vec::new(), instances: parts.instances };
-        for index in 0..parts.instances {
+        let each = backends.iter().flat_map(|backend| std::iter::repeat_n(backend, parts.instances));
+        for (index, backend) in each.enumerate() {
             let worker = worker::Worker {
                 index,
-                backend: Arc::clone(&backend),
+                backend: Arc::clone(backend),
                 queue: Arc::clone(&engine.queue),
                 condition: Arc::clone(&engine.condition),
                 metrics: Arc::clone(&parts.metrics),
+                poison: Arc::clone(&parts.poison),
                 trial: parts.trial.clone(),
+                warm_up: Arc::clone(&warm_up),
+                budget: token_budget::TokenBudget::default(),
             };
             let warm = warm.clone();
             let thread = std::thread::Builder::new().name(format!("model-{index}"));
@@ -97,9 +114,8 @@ impl Engine {
         }
         // One word from each thread; a thread that dies without one has dropped its sender.
         drop(warm);
-        for result in warmed.iter().take(parts.instances) {
-            result
-                .map_err(|ForwardError(problem)| format!("the model failed while warming up: {problem}"))?;
+        for result in warmed.iter().take(threads) {
+            result.map_err(|error| format!("the model failed while warming up: {error}"))?;
         }
         Ok(engine)
     }
@@ -114,7 +130,7 @@ impl Engine {
         &self.condition
     }
 
-    /// How many model threads there are.
+    /// How many model threads each device has.
     pub fn instances(&self) -> usize {
         self.instances
     }

@@ -13,6 +13,8 @@ use crate::batcher::{Batcher, Limits, Size, Ticket};
 pub struct Queue<J> {
     state: Mutex<State<J>>,
     wake: Condvar,
+    /// For those who wait for the end alone.
+    ended: Condvar,
 }
 
 #[derive(Debug)]
@@ -48,7 +50,7 @@ impl<J> Queue<J> {
     /// An empty queue.
     pub fn new(limits: Limits, capacity: usize) -> Self {
         let state = State { batcher: Batcher::new(limits), capacity, reserved: 0, closed: false };
-        Self { state: Mutex::new(state), wake: Condvar::new() }
+        Self { state: Mutex::new(state), wake: Condvar::new(), ended: Condvar::new() }
     }
 
     /// Other limits and another capacity from now on. Whoever is in stays in; with less room than texts the queue is full until enough have
@@ -92,8 +94,14 @@ impl<J> Queue<J> {
 
     /// Model threads end once the queue is empty.
     pub fn close(&self) {
-        self.lock().closed = true;
+        let mut state = self.lock();
+        state.closed = true;
+        let ended = state.has_ended();
+        drop(state);
         self.hurry();
+        if ended {
+            self.ended.notify_all();
+        }
     }
 
     /// Blocks until a batch is due, at most `patience`.
@@ -109,7 +117,7 @@ impl<J> Queue<J> {
                 }
                 return Next::Batch(batch);
             }
-            if state.closed && state.depth() == 0 {
+            if state.has_ended() {
                 return Next::Closed;
             }
             if now >= give_up {
@@ -121,6 +129,13 @@ impl<J> Queue<J> {
         }
     }
 
+    /// Blocks for `patience`, or until no work will come any more, and takes nothing: it is left to others.
+    pub fn rest(&self, patience: Duration) -> Next<J> {
+        let wait = self.ended.wait_timeout_while(self.lock(), patience, |state| !state.has_ended());
+        let (state, _) = wait.unwrap_or_else(PoisonError::into_inner);
+        if state.has_ended() { Next::Closed } else { Next::Nothing }
+    }
+
     /// A panic while the lock is held leaves plain counters and maps behind, which are still true.
     fn lock(&self) -> MutexGuard<'_, State<J>> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -130,6 +145,11 @@ impl<J> Queue<J> {
 impl<J> State<J> {
     fn depth(&self) -> usize {
         self.batcher.len() + self.reserved
+    }
+
+    /// No work is there, and none will come.
+    fn has_ended(&self) -> bool {
+        self.closed && self.depth() == 0
     }
 }
 
@@ -161,10 +181,11 @@ impl<J> Drop for Reservation<J> {
             // Most have long been answered; only those of a departed client are still there.
             let _departed = state.batcher.cancel(ticket);
         }
-        let ended = state.closed && state.depth() == 0;
+        let ended = state.has_ended();
         drop(state);
         if ended {
             self.queue.wake.notify_all();
+            self.queue.ended.notify_all();
         }
     }
 }
@@ -254,6 +275,21 @@ mod tests {
         held.submit(Instant::now(), jobs(&[7]));
         assert!(matches!(queue.next(SOON), Next::Batch(batch) if batch == [7]));
         assert!(matches!(queue.next(SOON), Next::Closed));
+    }
+
+    #[test]
+    fn who_rests_takes_nothing_and_sees_the_end() {
+        let queue = queue(4);
+        let mut held = queue.reserve(1).unwrap();
+        held.submit(Instant::now(), jobs(&[7]));
+        assert!(matches!(queue.rest(SOON), Next::Nothing));
+        queue.close();
+        assert!(matches!(queue.rest(SOON), Next::Nothing), "somebody has still to take it");
+        let resting = Arc::clone(&queue);
+        let thread = std::thread::spawn(move || resting.rest(Duration::from_secs(60)));
+        assert!(matches!(queue.next(SOON), Next::Batch(batch) if batch == [7]));
+        drop(held);
+        assert!(matches!(thread.join().unwrap(), Next::Closed));
     }
 
     #[test]

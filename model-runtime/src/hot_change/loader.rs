@@ -144,7 +144,7 @@ impl Work {
         }
         let began = Instant::now();
         let care = if before.is_some() { Care::Replacement } else { Care::Start };
-        let (serving, users) = plan.carry_out(care, self.cores, &self.app.metrics)?;
+        let (serving, users) = plan.carry_out(care, self.cores, &self.app.metrics, &self.app.poison)?;
         if give_up.is_some_and(|give_up| Instant::now() > give_up) {
             return Err(LoadError::TooLate);
         }
@@ -173,8 +173,8 @@ fn suits(plan: &Plan, before: &Serving) -> Result<(), String> {
     {
         return Err("the model takes or returns other tensors than the one that is served, and clients send those; start another instance for it".to_owned());
     }
-    let device = plan.settings.tunables.running.device;
-    device.can_follow(before.settings.tunables.running.device, before.model.device)
+    let device = &plan.settings.tunables.running.device;
+    device.can_follow(&before.settings.tunables.running.device, &before.model.devices)
 }
 
 /// A model that no new request gets.

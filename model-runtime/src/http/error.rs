@@ -8,6 +8,8 @@ use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 
+use crate::backend::ForwardError;
+
 /// A request that is not answered with a prediction.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub(crate) enum ApiError {
@@ -35,6 +37,10 @@ pub(crate) enum ApiError {
     Overloaded { depth: usize, capacity: usize, retry_after: u64 },
     #[error("the model failed on this input: {0}")]
     Inference(String),
+    #[error("the model has no memory for this input: {0}; send a shorter one, or try again")]
+    OutOfMemory(String),
+    #[error("this instance has lost its GPU and is about to end ({0}); ask another instance")]
+    Poisoned(String),
     #[error("{0}")]
     Internal(String),
     #[error("not answered within {0:?}; the work was dropped")]
@@ -73,6 +79,8 @@ impl ApiError {
             }
             Self::Overloaded { .. } => (StatusCode::TOO_MANY_REQUESTS, "overloaded"),
             Self::Inference(_) => (StatusCode::INTERNAL_SERVER_ERROR, "inference"),
+            Self::OutOfMemory(_) => (StatusCode::SERVICE_UNAVAILABLE, "out_of_memory"),
+            Self::Poisoned(_) => (StatusCode::SERVICE_UNAVAILABLE, "poisoned"),
             Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
             Self::DeadlineExceeded(_) => (StatusCode::SERVICE_UNAVAILABLE, "deadline_exceeded"),
             Self::Loading => (StatusCode::SERVICE_UNAVAILABLE, "loading"),
@@ -85,7 +93,11 @@ impl ApiError {
     fn retry_after(&self) -> Option<u64> {
         match self {
             Self::Overloaded { retry_after, .. } => Some(*retry_after),
-            Self::DeadlineExceeded(_) | Self::Loading | Self::Draining => Some(1),
+            Self::DeadlineExceeded(_)
+            | Self::Loading
+            | Self::Draining
+            | Self::OutOfMemory(_)
+            | Self::Poisoned(_) => Some(1),
             _ => None,
         }
     }
@@ -110,6 +122,16 @@ fn shortened(message: String) -> String {
     match message.char_indices().nth(LONGEST_MESSAGE) {
         Some((end, _)) => format!("{} …", message.get(..end).unwrap_or_default()),
         None => message,
+    }
+}
+
+impl From<ForwardError> for ApiError {
+    fn from(error: ForwardError) -> Self {
+        match error {
+            ForwardError::Failed(problem) => Self::Inference(problem),
+            ForwardError::OutOfMemory(problem) => Self::OutOfMemory(problem),
+            ForwardError::Poisoned(cause) => Self::Poisoned(cause),
+        }
     }
 }
 

@@ -101,8 +101,7 @@ async fn run<A: Send + 'static>(
         samples.into_iter().enumerate().filter_map(|(place, sample)| Some((place, sample?))).unzip();
     for (place, reply) in places.into_iter().zip(submit(&mut reservation, samples)) {
         let ended = |_| ApiError::Internal("the model threads have ended".to_owned());
-        let Answer { output, queue_time, inference_time } =
-            reply.await.map_err(ended)?.map_err(|error| ApiError::Inference(error.0))?;
+        let Answer { output, queue_time, inference_time } = reply.await.map_err(ended)??;
         times.queue = times.queue.max(queue_time);
         times.inference = times.inference.max(inference_time);
         if let Some(place) = outputs.get_mut(place) {

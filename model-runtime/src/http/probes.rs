@@ -12,6 +12,7 @@ use serde::Serialize;
 
 use super::error::ApiError;
 use super::state::{App, Phase};
+use crate::backend::Precision;
 use crate::gpu::MemoryStats;
 use crate::model::Form;
 use crate::task::{Function, Pooling, Strategy, Task, TaskKind};
@@ -28,6 +29,7 @@ enum Status {
     Loading,
     Draining,
     Failed,
+    Poisoned,
 }
 
 #[derive(Serialize)]
@@ -60,7 +62,7 @@ impl Status {
         match self {
             Self::Ok => StatusCode::OK,
             Self::Degraded => StatusCode::TOO_MANY_REQUESTS,
-            Self::Loading | Self::Draining | Self::Failed => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Loading | Self::Draining | Self::Failed | Self::Poisoned => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 }
@@ -81,8 +83,12 @@ impl Health {
         let memory_stats = app.gpus.stats(now);
         let failures: Vec<String> =
             condition.map(|it| it.inability().into_iter().chain(it.stuck(now)).collect()).unwrap_or_default();
-        let strains = strains(queue_depth, queue_capacity, &memory_stats);
+        let poison = app.poison.cause();
+        let failures: Vec<String> = poison.iter().cloned().chain(failures).collect();
+        let unable = condition.map_or((0, 0), |condition| condition.unable());
+        let strains = strains(queue_depth, queue_capacity, unable, &memory_stats);
         let status = match app.phase() {
+            _ if poison.is_some() => Status::Poisoned,
             Phase::Loading => Status::Loading,
             Phase::Draining => Status::Draining,
             Phase::Ready if !failures.is_empty() => Status::Failed,
@@ -100,7 +106,7 @@ impl Health {
             memory_stats,
             model: serving.map(|serving| serving.model.description.name().to_owned()),
             settings_version: serving.and_then(|serving| serving.settings.version.clone()),
-            device: serving.map(|serving| serving.model.device.to_string()),
+            device: serving.map(|serving| serving.model.devices.to_string()),
             queue_depth,
             queue_capacity,
             in_flight: app.in_flight(),
@@ -112,11 +118,19 @@ impl Health {
 }
 
 /// What makes an instance degraded: able, but near its limits.
-fn strains(depth: usize, capacity: usize, gpus: &[MemoryStats]) -> Vec<String> {
+fn strains(
+    depth: usize,
+    capacity: usize,
+    (unable, threads): (usize, usize),
+    gpus: &[MemoryStats],
+) -> Vec<String> {
     let mut strains = Vec::new();
     // Without a model there is no queue yet.
     if capacity > 0 && depth * 100 >= capacity * NEARLY_FULL_PERCENT {
         strains.push(format!("{depth} of {capacity} places in the queue are taken"));
+    }
+    if unable > 0 {
+        strains.push(format!("the model fails on {unable} of {threads} model threads"));
     }
     for gpu in gpus.iter().filter(|gpu| !gpu.healthy) {
         strains.push(format!(
@@ -127,9 +141,10 @@ fn strains(depth: usize, capacity: usize, gpus: &[MemoryStats]) -> Vec<String> {
     strains
 }
 
-/// Alive: the server answers and no model thread hangs. Failing this means: restart me.
+/// Alive: the server answers, no model thread hangs, and no GPU is lost. Failing this means: restart me.
 pub(super) async fn livez(State(app): State<Arc<App>>) -> Response {
-    match app.serving().and_then(|serving| serving.engine.condition().stuck(Instant::now())) {
+    let stuck = || app.serving().and_then(|serving| serving.engine.condition().stuck(Instant::now()));
+    match app.poison.cause().or_else(stuck) {
         None => "ok\n".into_response(),
         Some(problem) => ApiError::Unhealthy(problem).into_response(),
     }
@@ -142,7 +157,7 @@ pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
     match app.phase() {
         Phase::Loading => ApiError::Loading.into_response(),
         Phase::Draining => ApiError::Draining.into_response(),
-        Phase::Ready => match condition.and_then(|condition| condition.inability()) {
+        Phase::Ready => match app.poison.cause().or_else(|| condition.and_then(|it| it.inability())) {
             None => "ok\n".into_response(),
             Some(problem) => ApiError::Unhealthy(problem).into_response(),
         },
@@ -168,6 +183,7 @@ struct Info<'a> {
     #[serde(flatten)]
     defaults: Defaults,
     device: String,
+    precision: Precision,
     instances: usize,
     threads: usize,
     max_batch_size: usize,
@@ -220,7 +236,7 @@ pub(super) async fn info(State(app): State<Arc<App>>) -> Response {
     let model = &serving.model;
     let description = &model.description;
     let tunables = &serving.settings.tunables;
-    let limits = tunables.batching.limits(model.device.is_gpu());
+    let limits = tunables.batching.limits(model.devices.is_gpu());
     Json(Info {
         model: description.name(),
         model_version: description.card.version.as_deref(),
@@ -236,7 +252,8 @@ pub(super) async fn info(State(app): State<Arc<App>>) -> Response {
             Form::Text(_) | Form::Tensors(_) => None,
         },
         defaults: description.task.into(),
-        device: model.device.to_string(),
+        device: model.devices.to_string(),
+        precision: model.precision,
         instances: serving.engine.instances(),
         threads: tunables.running.threads,
         max_batch_size: limits.max_size,
@@ -272,10 +289,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_nearly_full_queue_is_a_strain() {
-        assert!(strains(89, 100, &[]).is_empty());
-        assert_eq!(strains(90, 100, &[]).len(), 1);
-        assert!(strains(0, 0, &[]).is_empty(), "no model, no queue");
+    fn a_nearly_full_queue_and_a_device_that_fails_are_strains() {
+        assert!(strains(89, 100, (0, 2), &[]).is_empty());
+        assert_eq!(strains(90, 100, (0, 2), &[]).len(), 1);
+        assert!(strains(0, 0, (0, 0), &[]).is_empty(), "no model, no queue");
+        assert_eq!(strains(0, 100, (1, 2), &[]), ["the model fails on 1 of 2 model threads"]);
         assert_eq!(Status::Degraded.code(), 429);
     }
 }

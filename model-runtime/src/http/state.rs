@@ -6,8 +6,9 @@ use std::time::Instant;
 
 use super::api_key::ApiKeys;
 use crate::config::Settings;
+use crate::engine::Poison;
 use crate::gpu::Gpus;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, ModelInfo};
 use crate::serving::Serving;
 use crate::text::TextPool;
 
@@ -35,6 +36,8 @@ pub struct App {
     pub gpus: Gpus,
     /// Where texts are worked on.
     pub texts: TextPool,
+    /// Whether a GPU is lost to the process.
+    pub poison: Arc<Poison>,
     /// When the process began to serve.
     pub started: Instant,
     life: RwLock<Life>,
@@ -67,6 +70,7 @@ impl App {
             metrics,
             gpus,
             texts,
+            poison: Arc::default(),
             started: Instant::now(),
             life: RwLock::default(),
             in_flight: AtomicUsize::new(0),
@@ -97,7 +101,12 @@ impl App {
             return Err(Draining);
         }
         let description = &serving.model.description;
-        self.metrics.set_model(description.name(), description.card.version.as_deref().unwrap_or_default());
+        self.metrics.set_model(&ModelInfo {
+            name: description.name(),
+            version: description.card.version.as_deref().unwrap_or_default(),
+            device: &serving.model.devices.to_string(),
+            precision: serving.model.precision.as_str(),
+        });
         Ok(life.serving.replace(Arc::new(serving)))
     }
 

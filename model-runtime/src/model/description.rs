@@ -280,14 +280,20 @@ fn directory_name(dir: &Path) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::backend::DeviceChoice;
+    use crate::backend::{DeviceChoice, PrecisionChoice};
     use crate::task::Strategy;
 
     const CONFIG: &str = r#"{"architectures": ["BertForTokenClassification"], "model_type": "bert",
         "id2label": {"0": "O", "1": "B-PER"}, "max_position_embeddings": 512, "type_vocab_size": 2}"#;
 
     fn running(max_seq_length: Option<usize>) -> Running {
-        Running { device: DeviceChoice::Cpu, threads: 1, max_seq_length, aggregation: Strategy::None }
+        Running {
+            device: DeviceChoice::Cpu,
+            precision: PrecisionChoice::Auto,
+            threads: 1,
+            max_seq_length,
+            aggregation: Strategy::None,
+        }
     }
 
     fn model_dir(config: &str) -> tempfile::TempDir {

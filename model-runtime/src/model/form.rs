@@ -5,6 +5,7 @@ use serde::{Deserialize, Serialize, Serializer};
 
 use super::HfConfig;
 use crate::backend::{Array, Datatype, Sample, TokenIds};
+use crate::batcher::Limits;
 use crate::image::Preprocessor;
 
 /// About the length of a sentence.
@@ -93,6 +94,30 @@ impl Form {
             Self::Image(preprocessor) => black(preprocessor),
             Self::Tensors(tensors) => tensors.zeros(),
         }
+    }
+
+    /// The batches that a model thread runs before it takes any work, so that the first client does not pay for what libtorch does once.
+    ///
+    /// A sentence twice: TorchScript's interpreter profiles a forward, then optimises. On a GPU also the longest sample and the largest batch
+    /// that the limits allow: cuBLAS and cuDNN choose kernels by shape, and each thread has handles, workspaces and a memory pool of its own,
+    /// which then asks for all its memory. On a CPU nothing is kept for a shape; the loading has run the longest sample, so that a start is quick.
+    pub fn warm_up(&self, limits: &Limits, on_gpu: bool) -> Vec<Vec<Sample>> {
+        let mut batches = vec![vec![self.trial()], vec![self.trial()]];
+        if on_gpu {
+            batches.extend([vec![self.longest()], self.fullest(limits)]);
+        }
+        batches
+    }
+
+    /// As many samples as a batch may have, as long as it then allows.
+    fn fullest(&self, limits: &Limits) -> Vec<Sample> {
+        let rows = if self.takes_batches() { limits.max_size.min(limits.max_padded_tokens) } else { 1 };
+        let sample = match self {
+            Self::Text(text) => text.filler((limits.max_padded_tokens / rows.max(1)).max(1)),
+            Self::Image(preprocessor) => black(preprocessor),
+            Self::Tensors(tensors) => tensors.zeros(),
+        };
+        vec![sample; rows.max(1)]
     }
 
     /// The form of a text model, if it is one.
@@ -265,5 +290,28 @@ mod tests {
         let text = TextForm { inputs: vec![], max_seq_length: 8, pad_token_id: 0 };
         assert_eq!(Form::Text(text.clone()).trial().size().length, 8);
         assert_eq!(Form::Text(text).longest().size().length, 8);
+    }
+
+    #[test]
+    fn on_a_gpu_warming_up_ends_with_the_largest_batch_that_the_limits_allow() {
+        let limits = |max_size, max_padded_tokens| Limits {
+            max_size,
+            max_padded_tokens,
+            max_padding: 0,
+            max_delay: std::time::Duration::ZERO,
+        };
+        let text = Form::Text(TextForm { inputs: vec![], max_seq_length: 128, pad_token_id: 0 });
+        let shapes = |form: &Form, limits, on_gpu| -> Vec<(usize, usize)> {
+            let batches = form.warm_up(&limits, on_gpu);
+            batches.iter().map(|batch| (batch.len(), batch[0].size().length)).collect()
+        };
+        assert_eq!(shapes(&text, limits(32, 256), false), [(1, 16), (1, 16)]);
+        assert_eq!(shapes(&text, limits(64, 16384), true), [(1, 16), (1, 16), (1, 128), (64, 128)]);
+        assert_eq!(shapes(&text, limits(32, 5), true).last(), Some(&(5, 1)));
+        let tensors = |batched| {
+            Form::Tensors(TensorForm { inputs: vec![spec("[3]").unwrap()], outputs: vec![], batched })
+        };
+        assert_eq!(shapes(&tensors(true), limits(4, 256), true).last(), Some(&(4, 1)));
+        assert_eq!(shapes(&tensors(false), limits(4, 256), true).last(), Some(&(1, 1)));
     }
 }

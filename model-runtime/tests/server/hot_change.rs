@@ -155,7 +155,7 @@ async fn models_are_swapped_under_load_and_no_request_fails() {
     assert!(seen.entities > 0 && seen.tokens > 0, "{seen:?}");
     assert_eq!(server.metric("model_runtime_settings_change_count{outcome=\"swapped\"}").await, 4.0);
     assert_eq!(server.metric("model_runtime_model_load_duration_count").await, 5.0);
-    assert_eq!(server.metric("model_runtime_model_info{model=\"rampart\",version=\"1.4.0\"}").await, 1.0);
+    assert_eq!(server.metric("model_runtime_model_info{device=\"cpu\",model=\"rampart\",precision=\"fp32\",version=\"1.4.0\"}").await, 1.0);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -3,6 +3,10 @@
 #[cfg(test)]
 mod access;
 #[cfg(test)]
+mod device;
+#[cfg(test)]
+mod failing_model;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod hot_change;

@@ -9,20 +9,20 @@ const TOLERANCE: f64 = 1e-4;
 
 /// One row of `expected/ner.json`, which `examples/export/expected_outputs.py` writes.
 #[derive(Debug, Clone, serde::Deserialize)]
-struct Expected {
-    text: String,
-    aggregation_strategy: String,
-    entities: Vec<Value>,
+pub(crate) struct Expected {
+    pub(crate) text: String,
+    pub(crate) aggregation_strategy: String,
+    pub(crate) entities: Vec<Value>,
 }
 
-mod expected {
+pub(crate) mod expected {
     use super::*;
 
     /// Words that transformers glues together because the tokenizer stripped combining marks off the second one (see
     /// `task::token_classification`). Here they stay apart, as they do in transformers' own `simple` strategy.
     const GLUED_BY_PYTHON: &str = "Zoe\u{308} and Andre\u{301} Nu\u{303}n\u{303}ez";
 
-    pub(super) fn all() -> Vec<Expected> {
+    pub(crate) fn all() -> Vec<Expected> {
         let rows: Vec<Expected> = serde_json::from_str(include_str!("../expected/ner.json")).unwrap();
         assert!(rows.len() >= 20, "too few expected outputs: run examples/export/expected_outputs.py");
         let simple = |text: &str| {

@@ -116,6 +116,8 @@ impl Server {
         let _chosen_already = rustls::crypto::ring::default_provider().install_default();
         let mut command = program();
         command.arg("serve").arg("--model").arg(model);
+        // On a GPU `auto` would take half the digits; a test that wants them says so by the flag.
+        command.env("MODEL_RUNTIME_PRECISION", "fp32");
         command.args(["--listen", "127.0.0.1:0", "--log-format", "json"]).args(flags);
         let mut child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         let stderr = child.stderr.take().unwrap();

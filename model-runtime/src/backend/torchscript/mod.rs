@@ -1,16 +1,18 @@
 //! TorchScript through libtorch.
 //!
-//! One module is shared by all model threads: a forward only reads it.
+//! One module is shared by all model threads of a device: a forward only reads it.
 
 mod reason;
 mod tensors;
+mod transfer;
 
 use std::path::Path;
 
 use tch::CModule;
 
 use self::reason::reason;
-use super::{Backend, Device, ForwardError, Output, Sample};
+use super::cuda::use_own_stream;
+use super::{Backend, Device, ForwardError, Output, Precision, Sample};
 use crate::model::{Description, Form, ModelError};
 
 /// The first two forwards are several times slower than later ones: the interpreter profiles, then optimises.
@@ -26,12 +28,18 @@ pub struct TorchScript {
 }
 
 impl TorchScript {
-    /// Loads `model.pt`, runs it on the largest sample it may meet, and checks that its outputs are what the task needs. An output comes
+    /// Loads the model's file of this precision, runs it on the largest sample it may meet, and checks that its outputs are what the task needs. An output comes
     /// with it.
-    pub fn load(model: &Description, device: Device, threads: usize) -> Result<(Self, Output), ModelError> {
-        let path = model.file("model.pt");
+    pub fn load(
+        model: &Description,
+        precision: Precision,
+        device: Device,
+        threads: usize,
+    ) -> Result<(Self, Output), ModelError> {
+        let path = model.file(precision.file());
         let problem = |problem: String| ModelError::File { path: path.clone(), problem };
         let threads = i32::try_from(threads).unwrap_or(i32::MAX);
+        one_inter_op_thread();
         tch::set_num_threads(threads);
         let _no_grad = tch::no_grad_guard();
         let mut module = load_module(&path, device).map_err(&problem)?;
@@ -69,13 +77,23 @@ impl Backend for TorchScript {
     fn forward(&self, rows: &[&Sample]) -> Result<Vec<Output>, ForwardError> {
         // Gradients are switched off per thread, and forwards come from several.
         let _no_grad = tch::no_grad_guard();
-        self.run(rows).map_err(ForwardError)
+        self.run(rows).map_err(ForwardError::from_message)
     }
 
     fn enter_thread(&self) {
         // OpenMP keeps its number of threads per calling thread.
         tch::set_num_threads(self.threads);
+        if let Device::Cuda(gpu) = self.device {
+            use_own_stream(gpu);
+        }
     }
+}
+
+/// libtorch runs the branches that a model forks in a pool of as many threads as there are cores; here the cores already have model threads, each with a
+/// forward of its own. Once a process: libtorch takes the number before the pool's first work, and only then.
+fn one_inter_op_thread() {
+    static SET: std::sync::Once = std::sync::Once::new();
+    SET.call_once(|| tch::set_num_interop_threads(1));
 }
 
 /// `CModule::to` would cast integer buffers too; loading straight onto the device does not.

@@ -13,7 +13,9 @@ fn one_line(text: &str) -> String {
     let message = text.split("Exception raised from").next().unwrap_or(text);
     let lines: Vec<&str> = message.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let in_script = lines.iter().any(|line| line.starts_with("Traceback of TorchScript"));
-    let chosen = if in_script { lines.last() } else { lines.first() };
+    // An error of CUDA has lines of advice behind it.
+    let raised = || lines.iter().rfind(|line| line.starts_with("RuntimeError:"));
+    let chosen = if in_script { raised().or_else(|| lines.last()) } else { lines.first() };
     chosen.map_or_else(|| "unknown torch error".to_owned(), |line| (*line).to_owned())
 }
 
@@ -26,6 +28,17 @@ mod tests {
         let text = "The following operation failed in the TorchScript interpreter.\nTraceback of TorchScript, serialized \
                     code (most recent call last):\n  File \"code/x.py\", line 10, in forward\nRuntimeError: index out of range\n";
         assert_eq!(one_line(text), "RuntimeError: index out of range");
+    }
+
+    #[test]
+    fn advice_behind_an_error_of_cuda_is_left_out() {
+        let text = "The following operation failed in the TorchScript interpreter.\nTraceback of TorchScript (most recent call last):\n\
+                    RuntimeError: CUDA error: device-side assert triggered\nCUDA kernel errors might be asynchronously reported at some other \
+                    API call, so the stacktrace below might be incorrect.\nFor debugging consider passing CUDA_LAUNCH_BLOCKING=1\nCompile with \
+                    `TORCH_USE_CUDA_DSA` to enable device-side assertions.\n\n";
+        assert_eq!(one_line(text), "RuntimeError: CUDA error: device-side assert triggered");
+        let (_, plain) = text.split_once("RuntimeError: ").unwrap();
+        assert_eq!(one_line(plain), "CUDA error: device-side assert triggered");
     }
 
     #[test]

@@ -5,6 +5,7 @@ use tch::{IValue, Kind, Tensor};
 
 use super::super::{Array, Datatype, Device, Granularity, Output, Rows, Sample, TokenIds};
 use super::reason::reason;
+use super::transfer::{floats, to_device};
 use crate::model::{Form, InputName, TensorForm, TextForm};
 
 /// What Hugging Face's models and sentence-transformers call the tensor that matters, in this order of preference.
@@ -51,7 +52,7 @@ fn text_batch(form: &TextForm, samples: &[&Sample], device: Device) -> Result<Ba
             values.resize(values.len() + longest - source.len(), filler);
         }
         let tensor = Tensor::f_from_slice(&values)?.f_reshape([to_i64(rows.len()), to_i64(longest)])?;
-        tensor.f_to(device.into()).map(IValue::Tensor)
+        to_device(tensor, device).map(IValue::Tensor)
     };
     let inputs =
         form.inputs.iter().map(padded).collect::<Result<Vec<_>, _>>().map_err(|error| reason(&error))?;
@@ -86,7 +87,7 @@ fn stacked(samples: &[&Sample], inputs: usize, batched: bool, device: Device) ->
         parts.iter().for_each(|part| bytes.extend_from_slice(part.bytes()));
         let tensor = Tensor::f_from_data_size(&bytes, &shape, kind(first.datatype()));
         tensor
-            .and_then(|tensor| tensor.f_to(device.into()))
+            .and_then(|tensor| to_device(tensor, device))
             .map(IValue::Tensor)
             .map_err(|error| reason(&error))
     };
@@ -103,7 +104,6 @@ fn sample_arrays(sample: &Sample, inputs: usize) -> Result<&[Array], String> {
 
 /// The rows of numbers of each sample, of a model whose task is known.
 pub(super) fn rows(output: IValue, batch: &Batch) -> Result<Vec<Output>, String> {
-    let readable = |error: tch::TchError| reason(&error);
     let output = only_tensor(output)?;
     let shape = output.size();
     let count = to_i64(batch.rows);
@@ -122,9 +122,7 @@ pub(super) fn rows(output: IValue, batch: &Batch) -> Result<Vec<Output>, String>
     let columns = usize::try_from(columns).ok().filter(|columns| *columns > 0);
     let columns =
         columns.ok_or_else(|| format!("the model returned shape {shape:?}, which holds no number"))?;
-    let on_cpu = output.f_to(tch::Device::Cpu).and_then(|output| output.f_to_kind(Kind::Float));
-    let flat = on_cpu.and_then(|output| output.f_reshape([-1])).map_err(readable)?;
-    let values = Vec::<f32>::try_from(&flat).map_err(readable)?;
+    let values = floats(&output).map_err(|error| reason(&error))?;
     let stride = match granularity {
         Granularity::Whole => columns,
         Granularity::Token => longest * columns,
