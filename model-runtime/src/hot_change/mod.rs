@@ -8,7 +8,7 @@
 //!                        at once, nothing changed  change in place      try it, warm it up ──▶ swap ──▶ retire the old one
 //! ```
 //!
-//! A set is adopted or refused as one, by one [`transaction`] at a time. The [`Loader`]'s thread swaps; requests that began with the old model end with
+//! A set is adopted or refused as one, by one transaction at a time ([`HotChange`]). The [`Loader`]'s thread swaps; requests that began with the old model end with
 //! it, and only then is the next model loaded: there are never more than two in memory.
 
 mod loader;
