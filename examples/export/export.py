@@ -1,11 +1,11 @@
 #!/usr/bin/env python3
 """Writes a model directory that `model-runtime serve --model DIR` can load.
 
-    python export.py --model ner --out DIR                            the NER model of the demonstration (also: embedding, image, sentiment, tiny)
+    python export.py --model ner --out DIR                            the NER model of the demonstration (also: embedding, image, sentiment, tensors, tiny)
     python export.py --hf DIR --task token-classification --out DIR   a local Hugging Face model directory
 
 A model directory holds model.pt (TorchScript), tokenizer.json (of texts) or preprocessor_config.json (of images), config.json,
-runtime.toml, and the licence. The trace is made from one shape and must hold for all, so before anything is written it is compared with the
+runtime.toml, and the licence; of plain tensors only the first, runtime.toml and the licence. The trace is made from one shape and must hold for all, so before anything is written it is compared with the
 untraced model on other batch sizes and lengths, with and without padding; the NER model also with ONNX Runtime on the original file. A
 difference ends the export with status 1 and leaves no directory behind.
 
@@ -19,7 +19,6 @@ import inspect
 import json
 import shutil
 import sys
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -41,9 +40,12 @@ from transformers.utils import logging as transformers_logging
 import efficientnet
 import expected_outputs
 import minilm
+import penguins
 import rampart
 import sentiment
+import tensor_model
 import tiny
+from directory import replacing
 from packages import ModelNotFound
 
 # Against ONNX Runtime, which computes the four-bit product in another order; 4 decimals of a logit are below any score shown.
@@ -109,7 +111,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="the directory to write; replaced when it exists")
     which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--model", choices=sorted(MODELS), help="one of the models that packages ship")
+    which.add_argument("--model", choices=sorted([*MODELS, *TENSOR_MODELS]), help="one of the models that packages ship")
     which.add_argument("--hf", type=Path, metavar="DIR", help="a local Hugging Face model directory")
     parser.add_argument("--expected", type=Path, metavar="FILE", help="also write requests with the answers of transformers, for tests")
     parser.add_argument("--task", choices=sorted(TASKS), help="what the model of --hf does")
@@ -120,12 +122,15 @@ def main() -> int:
         parser.error("for token-classification there is expected_outputs.py")
     transformers_logging.set_verbosity_error()  # it warns about losses, which only training has
     try:
+        if arguments.model in TENSOR_MODELS:
+            tensor_model.export(TENSOR_MODELS[arguments.model], arguments.out, arguments.expected)
+            return 0
         source = load_local(arguments.hf, arguments.task) if arguments.hf else MODELS[arguments.model]()
         if arguments.expected:
             requests = expected_outputs.requests(source.task, source.model, source.processor)
             arguments.expected.write_text(json.dumps(requests))
         export(source, arguments.out)
-    except (ExportFailed, ModelNotFound, sentiment.TrainingFailed, OSError) as error:
+    except (ExportFailed, ModelNotFound, sentiment.TrainingFailed, penguins.TrainingFailed, tensor_model.TraceDiffers, OSError) as error:
         print(f"export: {error}", file=sys.stderr)
         return 1
     return 0
@@ -182,6 +187,8 @@ def load_efficientnet() -> Source:
 
 
 MODELS = {"ner": load_rampart, "embedding": load_minilm, "image": load_efficientnet, "sentiment": load_sentiment, "tiny": load_tiny}
+# Of plain tensors, without a tokenizer and Hugging Face's files.
+TENSOR_MODELS = {"tensors": penguins}
 
 
 def load_local(directory: Path, task: str) -> Source:
@@ -225,11 +232,7 @@ def export(source: Source, out: Path) -> None:
     inputs = model_inputs(source)
     print(f"tracing {source.name} ({sum(p.numel() for p in source.model.parameters()) / 1e6:.1f} M parameters, inputs {inputs})")
     traced = trace(source, inputs)
-    out.parent.mkdir(parents=True, exist_ok=True)
-    # Written beside and moved in one step: an interrupted export never leaves half a model where one is expected.
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
-        new = Path(scratch) / "new"
-        new.mkdir()
+    with replacing(out) as new:
         torch.jit.save(traced, new / "model.pt")
         save_processor(source, new)
         source.model.config.save_pretrained(new)
@@ -238,10 +241,6 @@ def export(source: Source, out: Path) -> None:
             shutil.copyfile(source.license_file, new / "LICENSE")
         if source.attribution:
             (new / "ATTRIBUTION").write_text(source.attribution + "\n")
-        if out.exists():
-            out.rename(Path(scratch) / "old")
-        new.rename(out)
-    print(f"wrote {out} ({sum(f.stat().st_size for f in out.iterdir()) / 1e6:.0f} MB)")
 
 
 def save_processor(source: Source, directory: Path) -> None:
