@@ -1,6 +1,6 @@
 //! From a model directory to something that answers.
 
-use crate::backend::{Device, TorchScript};
+use crate::backend::{Device, Granularity, TorchScript};
 use crate::config::Running;
 use crate::image::Preprocessor;
 use crate::model::{Description, Form, ModelError};
@@ -17,6 +17,8 @@ pub struct LoadedModel {
     pub device: Device,
     /// How many numbers a row of the model's output has; a model of plain tensors has no rows.
     pub columns: Option<usize>,
+    /// What such a row is about.
+    pub granularity: Option<Granularity>,
 }
 
 /// What makes samples of a client's inputs.
@@ -43,8 +45,9 @@ pub fn load(description: Description, running: &Running) -> Result<(LoadedModel,
     let panicked = |_| ModelError::Mismatch("reading tokenizer.json panicked; is it damaged?".to_owned());
     let reader = reader.map_err(panicked)??;
     let (backend, output) = backend?;
-    let columns = output.rows().ok().map(|rows| rows.columns);
-    Ok((LoadedModel { description, reader, device, columns }, backend))
+    let rows = output.rows().ok();
+    let (columns, granularity) = (rows.map(|rows| rows.columns), rows.map(|rows| rows.granularity));
+    Ok((LoadedModel { description, reader, device, columns, granularity }, backend))
 }
 
 impl Reader {

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod access;
 #[cfg(test)]
+mod expected;
+#[cfg(test)]
 mod hostile;
 #[cfg(test)]
 mod hot_change;
@@ -20,3 +22,5 @@ mod soak;
 mod support;
 #[cfg(test)]
 mod tasks;
+#[cfg(test)]
+mod tensors;
