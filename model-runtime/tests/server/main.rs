@@ -13,6 +13,8 @@ mod images;
 #[cfg(test)]
 mod life;
 #[cfg(test)]
+mod open_inference;
+#[cfg(test)]
 mod predict;
 #[cfg(test)]
 mod refusals;
