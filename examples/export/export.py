@@ -1,12 +1,12 @@
 #!/usr/bin/env python3
 """Writes a model directory that `model-runtime serve --model DIR` can load.
 
-    python export.py --model ner --out DIR                            the NER model of the demonstration (also: embedding, image, sentiment, tiny)
+    python export.py --model ner --out DIR                            the NER model of the demonstration (also: embedding, image, sentiment, tensors, tiny)
     python export.py --hf DIR --task token-classification --out DIR   a local Hugging Face model directory
     python export.py --model ner --precision fp32,bf16 --out DIR      also model.bf16.pt, compared with fp32; fp16 is for GPUs
 
 A model directory holds model.pt (TorchScript), tokenizer.json (of texts) or preprocessor_config.json (of images), config.json,
-runtime.toml, and the licence. The trace is made from one shape and must hold for all, so before anything is written it is compared with the
+runtime.toml, and the licence; of plain tensors only the first, runtime.toml and the licence. The trace is made from one shape and must hold for all, so before anything is written it is compared with the
 untraced model on other batch sizes and lengths, with and without padding; the NER model also with ONNX Runtime on the original file. A
 difference ends the export with status 1 and leaves no directory behind.
 
@@ -20,7 +20,6 @@ import inspect
 import json
 import shutil
 import sys
-import tempfile
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -42,9 +41,12 @@ from transformers.utils import logging as transformers_logging
 import efficientnet
 import expected_outputs
 import minilm
+import penguins
 import rampart
 import sentiment
+import tensor_model
 import tiny
+from directory import replacing
 from packages import ModelNotFound
 from precision import PRECISIONS, Comparison, Lowered, Precision
 
@@ -111,7 +113,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, required=True, help="the directory to write; replaced when it exists")
     which = parser.add_mutually_exclusive_group(required=True)
-    which.add_argument("--model", choices=sorted(MODELS), help="one of the models that packages ship")
+    which.add_argument("--model", choices=sorted([*MODELS, *TENSOR_MODELS]), help="one of the models that packages ship")
     which.add_argument("--hf", type=Path, metavar="DIR", help="a local Hugging Face model directory")
     parser.add_argument("--expected", type=Path, metavar="FILE", help="also write requests with the answers of transformers, for tests")
     parser.add_argument(
@@ -125,12 +127,15 @@ def main() -> int:
         parser.error("for token-classification there is expected_outputs.py")
     transformers_logging.set_verbosity_error()  # it warns about losses, which only training has
     try:
+        if arguments.model in TENSOR_MODELS:
+            tensor_model.export(TENSOR_MODELS[arguments.model], arguments.out, arguments.expected)
+            return 0
         source = load_local(arguments.hf, arguments.task) if arguments.hf else MODELS[arguments.model]()
         if arguments.expected:
             requests = expected_outputs.requests(source.task, source.model, source.processor)
             arguments.expected.write_text(json.dumps(requests))
         export(source, arguments.precision, arguments.out)
-    except (ExportFailed, ModelNotFound, sentiment.TrainingFailed, OSError) as error:
+    except (ExportFailed, ModelNotFound, sentiment.TrainingFailed, penguins.TrainingFailed, tensor_model.TraceDiffers, OSError) as error:
         print(f"export: {error}", file=sys.stderr)
         return 1
     return 0
@@ -196,6 +201,8 @@ def load_efficientnet() -> Source:
 
 
 MODELS = {"ner": load_rampart, "embedding": load_minilm, "image": load_efficientnet, "sentiment": load_sentiment, "tiny": load_tiny}
+# Of plain tensors, without a tokenizer and Hugging Face's files.
+TENSOR_MODELS = {"tensors": penguins}
 
 
 def load_local(directory: Path, task: str) -> Source:
@@ -240,11 +247,7 @@ def export(source: Source, others: list[Precision], out: Path) -> None:
     print(f"tracing {source.name} ({sum(p.numel() for p in source.model.parameters()) / 1e6:.1f} M parameters, inputs {inputs})")
     traced = trace(source, inputs)
     lowered = {precision.file: lower(source, precision, inputs) for precision in others}
-    out.parent.mkdir(parents=True, exist_ok=True)
-    # Written beside and moved in one step: an interrupted export never leaves half a model where one is expected.
-    with tempfile.TemporaryDirectory(dir=out.parent, prefix=f".{out.name}-") as scratch:
-        new = Path(scratch) / "new"
-        new.mkdir()
+    with replacing(out) as new:
         for name, module in {"model.pt": traced, **lowered}.items():
             torch.jit.save(module, new / name)
         save_processor(source, new)
@@ -254,10 +257,6 @@ def export(source: Source, others: list[Precision], out: Path) -> None:
             shutil.copyfile(source.license_file, new / "LICENSE")
         if source.attribution:
             (new / "ATTRIBUTION").write_text(source.attribution + "\n")
-        if out.exists():
-            out.rename(Path(scratch) / "old")
-        new.rename(out)
-    print(f"wrote {out} ({sum(f.stat().st_size for f in out.iterdir()) / 1e6:.0f} MB)")
 
 
 def save_processor(source: Source, directory: Path) -> None:

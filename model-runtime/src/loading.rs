@@ -1,6 +1,6 @@
 //! From a model directory to something that answers.
 
-use crate::backend::{Devices, Output, Precision, TorchScript, cpu_computes_bf16};
+use crate::backend::{Devices, Granularity, Output, Precision, TorchScript, cpu_computes_bf16};
 use crate::config::Running;
 use crate::image::Preprocessor;
 use crate::model::{Description, Form, ModelError};
@@ -19,6 +19,8 @@ pub struct LoadedModel {
     pub precision: Precision,
     /// How many numbers a row of the model's output has; a model of plain tensors has no rows.
     pub columns: Option<usize>,
+    /// What such a row is about.
+    pub granularity: Option<Granularity>,
 }
 
 /// What makes samples of a client's inputs.
@@ -55,8 +57,9 @@ pub fn load(
     let panicked = |_| ModelError::Mismatch("reading tokenizer.json panicked; is it damaged?".to_owned());
     let reader = reader.map_err(panicked)??;
     let (backends, outputs): (Vec<TorchScript>, Vec<Output>) = loaded?.into_iter().unzip();
-    let columns = outputs.first().and_then(|output| output.rows().ok()).map(|rows| rows.columns);
-    Ok((LoadedModel { description, reader, devices, precision, columns }, backends))
+    let rows = outputs.first().and_then(|output| output.rows().ok());
+    let (columns, granularity) = (rows.map(|rows| rows.columns), rows.map(|rows| rows.granularity));
+    Ok((LoadedModel { description, reader, devices, precision, columns, granularity }, backends))
 }
 
 impl Reader {

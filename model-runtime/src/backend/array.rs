@@ -107,6 +107,9 @@ pub enum ArrayError {
     /// More than memory can hold.
     #[error("the shape {0:?} is too large")]
     TooLarge(Vec<usize>),
+    /// Rows that do not fit into one array.
+    #[error("its rows have different shapes: {0:?} and {1:?}")]
+    Ragged(Vec<usize>, Vec<usize>),
 }
 
 impl Array {
@@ -140,6 +143,28 @@ impl Array {
     pub fn from_f32(shape: Vec<usize>, values: &[f32]) -> Result<Self, ArrayError> {
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_le_bytes()).collect();
         Self::new(Datatype::Fp32, shape, Bytes::from(bytes))
+    }
+
+    /// One array of these along a new first dimension; a single one is not copied. Without any there is nothing to tell its shape from.
+    ///
+    /// # Errors
+    /// They differ in datatype or shape, or there is none.
+    pub fn stack(rows: &[Self]) -> Result<Self, ArrayError> {
+        let Some((first, others)) = rows.split_first() else {
+            return Err(ArrayError::Ragged(Vec::new(), Vec::new()));
+        };
+        if let Some(other) =
+            others.iter().find(|row| (row.datatype, &row.shape) != (first.datatype, &first.shape))
+        {
+            return Err(ArrayError::Ragged(first.shape.clone(), other.shape.clone()));
+        }
+        let bytes = if others.is_empty() {
+            first.bytes.clone()
+        } else {
+            rows.iter().map(|row| row.bytes.as_ref()).collect::<Vec<_>>().concat().into()
+        };
+        let shape = std::iter::once(rows.len()).chain(first.shape.iter().copied()).collect();
+        Self::new(first.datatype, shape, bytes)
     }
 
     /// What its elements are.
@@ -207,6 +232,16 @@ mod tests {
         assert_eq!(rows.len(), 2);
         assert_eq!(Array::zeros(Datatype::Bool, vec![3, 0]).unwrap().rows().len(), 3);
         assert!(Array::zeros(Datatype::Bool, vec![0, 3]).unwrap().rows().is_empty());
+    }
+
+    #[test]
+    fn rows_are_put_together_again_unless_they_differ() {
+        let array = Array::from_f32(vec![2, 1, 2], &[1.0, 2.0, 3.0, 4.0]).unwrap();
+        assert_eq!(Array::stack(&array.rows()), Ok(array.clone()));
+        let other = Array::from_f32(vec![2, 1], &[1.0, 2.0]).unwrap();
+        let error = Array::stack(&[array.rows()[0].clone(), other]).unwrap_err();
+        assert!(error.to_string().contains("[1, 2] and [2, 1]"), "{error}");
+        assert!(Array::stack(&[]).is_err());
     }
 
     #[test]

@@ -21,18 +21,24 @@ pub(crate) enum ApiError {
     Unusable(String),
     #[error("a key is needed: send it as `Authorization: Bearer KEY`")]
     Unauthorized,
-    #[error("no such path; the server has /predict, /health, /livez, /readyz, /info and /metrics")]
+    #[error("no such path; the server has /predict, /v2, /health, /livez, /readyz, /info and /metrics")]
     NotFound,
+    #[error("there is no model `{asked}` here; this server has {served}")]
+    NoSuchModel { asked: String, served: String },
+    #[error("{0}")]
+    NotImplemented(&'static str),
     #[error("this path does not take that method; see the Allow header")]
     MethodNotAllowed,
     #[error("the request did not arrive within {0:?}; send it faster, or raise --read-timeout")]
     TooSlow(Duration),
     #[error("the body is larger than {0} bytes; send fewer inputs at once, or raise --body-limit")]
     TooLarge(usize),
-    #[error("the content type must be application/json, not {0}")]
+    #[error("the content type must be application/json (or application/octet-stream for /v2), not {0}")]
     MediaType(String),
     #[error("the content type must be application/json, image/jpeg, image/png or image/webp, not {0}")]
     NoImageType(String),
+    #[error("the content encoding `{0}` is not known; compress with gzip or deflate, or not at all")]
+    ContentEncoding(String),
     #[error("{depth} of {capacity} places in the queue are taken; try again in {retry_after} s")]
     Overloaded { depth: usize, capacity: usize, retry_after: u64 },
     #[error("the model failed on this input: {0}")]
@@ -70,11 +76,12 @@ impl ApiError {
             Self::WrongShape(_) => (StatusCode::BAD_REQUEST, "invalid_request"),
             Self::Unusable(_) => (StatusCode::UNPROCESSABLE_ENTITY, "validation"),
             Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized"),
-            Self::NotFound => (StatusCode::NOT_FOUND, "not_found"),
+            Self::NotFound | Self::NoSuchModel { .. } => (StatusCode::NOT_FOUND, "not_found"),
+            Self::NotImplemented(_) => (StatusCode::NOT_IMPLEMENTED, "not_implemented"),
             Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
             Self::TooSlow(_) => (StatusCode::REQUEST_TIMEOUT, "request_timeout"),
             Self::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large"),
-            Self::MediaType(_) | Self::NoImageType(_) => {
+            Self::MediaType(_) | Self::NoImageType(_) | Self::ContentEncoding(_) => {
                 (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type")
             }
             Self::Overloaded { .. } => (StatusCode::TOO_MANY_REQUESTS, "overloaded"),
@@ -110,7 +117,9 @@ impl ApiError {
                 | Self::TooLarge(_)
                 | Self::MediaType(_)
                 | Self::NoImageType(_)
+                | Self::ContentEncoding(_)
                 | Self::Unauthorized
+                | Self::NoSuchModel { .. }
         )
     }
 }

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::http::{HeaderName, HeaderValue};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
 
 use super::error::ApiError;
 use super::state::{App, Phase};
@@ -32,6 +32,16 @@ pub(super) struct Reading<A> {
     pub(super) reservation: Reservation<Job>,
     /// How long tokenising, or decoding images, took.
     pub(super) preparation: Duration,
+    /// How long the client is willing to wait, if its body says.
+    pub(super) limit: Option<Duration>,
+}
+
+impl<A> Reading<A> {
+    /// The same with what is asked put into another type.
+    pub(super) fn map<B>(self, asked: impl FnOnce(A) -> B) -> Reading<B> {
+        let Self { samples, reservation, preparation, limit, .. } = self;
+        Reading { asked: asked(self.asked), samples, reservation, preparation, limit }
+    }
 }
 
 /// An answer.
@@ -69,7 +79,18 @@ pub(super) fn reserve(serving: &Serving, samples: usize) -> Result<Reservation<J
     queue.reserve(samples).map_err(overloaded)
 }
 
-/// Answers a request within `limit`.
+/// Does the work for a prediction request and counts it.
+pub(super) async fn counted(
+    app: &Arc<App>,
+    work: impl Future<Output = Result<Response, ApiError>>,
+) -> Response {
+    let _in_flight = app.begin_prediction();
+    let response = work.await.unwrap_or_else(IntoResponse::into_response);
+    app.metrics.observe_status(response.status().as_u16());
+    response
+}
+
+/// Answers a request within `limit`, or within what its body says, if that is less.
 pub(super) async fn infer<A: Send + 'static>(
     app: &Arc<App>,
     serving: Arc<Serving>,
@@ -79,22 +100,25 @@ pub(super) async fn infer<A: Send + 'static>(
 ) -> Result<Response, ApiError> {
     // Refused here already, a request to a full queue does not wait for the text pool.
     drop(reserve(&serving, 1)?);
-    let work = run(app, serving, Instant::now(), read, write);
-    tokio::time::timeout(limit, work).await.unwrap_or(Err(ApiError::DeadlineExceeded(limit)))
+    let began = Instant::now();
+    let late = |limit: Duration| move |_| ApiError::DeadlineExceeded(limit);
+    let for_reading = Arc::clone(&serving);
+    let reading = app.texts.run(move || read(&for_reading));
+    let reading = tokio::time::timeout(limit, reading).await.map_err(late(limit))?;
+    let reading = reading.map_err(|failed| ApiError::Internal(failed.to_string()))??;
+    let limit = reading.limit.map_or(limit, |own| own.min(limit));
+    let left = limit.saturating_sub(began.elapsed());
+    tokio::time::timeout(left, run(app, serving, began, reading, write)).await.map_err(late(limit))?
 }
 
 async fn run<A: Send + 'static>(
     app: &Arc<App>,
     serving: Arc<Serving>,
     began: Instant,
-    read: impl FnOnce(&Serving) -> Result<Reading<A>, ApiError> + Send + 'static,
+    reading: Reading<A>,
     write: impl FnOnce(&Serving, A, Vec<Option<Output>>) -> Result<Writing, ApiError> + Send + 'static,
 ) -> Result<Response, ApiError> {
-    let for_reading = Arc::clone(&serving);
-    let reading = app.texts.run(move || read(&for_reading)).await;
-    let Reading { asked, samples, mut reservation, preparation } =
-        reading.map_err(|failed| ApiError::Internal(failed.to_string()))??;
-
+    let Reading { asked, samples, mut reservation, preparation, .. } = reading;
     let mut times = Times { tokenization: preparation, ..Times::default() };
     let mut outputs: Vec<Option<Output>> = vec![None; samples.len()];
     let (places, samples): (Vec<usize>, Vec<Sample>) =

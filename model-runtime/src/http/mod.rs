@@ -1,15 +1,23 @@
 //! The HTTP side: routes, wire shapes, errors, connections.
 
+mod answers;
 mod api_key;
+mod array_json;
 mod body;
 mod connections;
+mod deadline;
 mod error;
 mod inference;
+mod open_inference;
+#[doc(hidden)]
+pub mod parsers;
 mod predict;
 mod probes;
 mod request_id;
 mod router;
 mod state;
+mod tensors;
+mod texts;
 
 pub use api_key::ApiKeys;
 pub use connections::{ConnectionLimits, Connections};

@@ -142,26 +142,33 @@ fn strains(
 }
 
 /// Alive: the server answers, no model thread hangs, and no GPU is lost. Failing this means: restart me.
-pub(super) async fn livez(State(app): State<Arc<App>>) -> Response {
-    let stuck = || app.serving().and_then(|serving| serving.engine.condition().stuck(Instant::now()));
-    match app.poison.cause().or_else(stuck) {
-        None => "ok\n".into_response(),
-        Some(problem) => ApiError::Unhealthy(problem).into_response(),
-    }
+pub(super) fn alive(app: &App, now: Instant) -> Result<(), ApiError> {
+    let stuck = || app.serving().and_then(|serving| serving.engine.condition().stuck(now));
+    app.poison.cause().or_else(stuck).map_or(Ok(()), |problem| Err(ApiError::Unhealthy(problem)))
 }
 
 /// Ready: predictions are accepted. Failing this means: send me nothing.
-pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
+pub(super) fn ready(app: &App) -> Result<(), ApiError> {
     let serving = app.serving();
     let condition = serving.as_ref().map(|serving| serving.engine.condition());
     match app.phase() {
-        Phase::Loading => ApiError::Loading.into_response(),
-        Phase::Draining => ApiError::Draining.into_response(),
+        Phase::Loading => Err(ApiError::Loading),
+        Phase::Draining => Err(ApiError::Draining),
         Phase::Ready => match app.poison.cause().or_else(|| condition.and_then(|it| it.inability())) {
-            None => "ok\n".into_response(),
-            Some(problem) => ApiError::Unhealthy(problem).into_response(),
+            None => Ok(()),
+            Some(problem) => Err(ApiError::Unhealthy(problem)),
         },
     }
+}
+
+/// Whether it is alive.
+pub(super) async fn livez(State(app): State<Arc<App>>) -> Response {
+    alive(&app, Instant::now()).map(|()| "ok\n").into_response()
+}
+
+/// Whether it is ready.
+pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
+    ready(&app).map(|()| "ok\n").into_response()
 }
 
 #[derive(Serialize)]

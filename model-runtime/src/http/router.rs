@@ -12,19 +12,34 @@ use axum::routing::{get, post};
 
 use super::error::ApiError;
 use super::state::{App, Phase};
-use super::{api_key, predict, probes, request_id};
+use super::{api_key, open_inference, predict, probes, request_id};
 
 /// All routes over this state.
 pub fn router(app: Arc<App>) -> Router {
-    let guarded = Router::new()
+    const MODEL: [&str; 2] = ["/v2/models/{name}", "/v2/models/{name}/versions/{version}"];
+    let mut guarded = Router::new()
         .route("/predict", post(predict::predict))
         .route("/info", get(probes::info))
-        .route_layer(from_fn_with_state(Arc::clone(&app), api_key::require));
-    guarded
+        .route("/v2", get(open_inference::server))
+        .route("/v2/repository/index", post(open_inference::index))
+        .route("/v2/repository/models/{name}/load", post(open_inference::load_or_unload))
+        .route("/v2/repository/models/{name}/unload", post(open_inference::load_or_unload));
+    let mut open = Router::new()
         .route("/health", get(probes::health))
         .route("/livez", get(probes::livez))
         .route("/readyz", get(probes::readyz))
         .route("/metrics", get(probes::metrics))
+        .route("/v2/health/live", get(open_inference::server_live))
+        .route("/v2/health/ready", get(open_inference::server_ready));
+    for model in MODEL {
+        guarded = guarded
+            .route(model, get(open_inference::model))
+            .route(&format!("{model}/infer"), post(open_inference::infer));
+        open = open.route(&format!("{model}/ready"), get(open_inference::model_ready));
+    }
+    guarded
+        .route_layer(from_fn_with_state(Arc::clone(&app), api_key::require))
+        .merge(open)
         .fallback(async || ApiError::NotFound)
         // axum adds the Allow header.
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)

@@ -124,6 +124,8 @@ impl Description {
                 inputs: file.inputs.clone().unwrap_or_else(|| InputName::infer(&config)),
                 max_seq_length: max_seq_length(&config, running)?,
                 pad_token_id: config.pad_token_id.unwrap_or(0),
+                vocab_size: config.vocab_size,
+                segments: config.type_vocab_size.unwrap_or(1),
             })
         };
         Ok(Self {

@@ -31,6 +31,10 @@ pub struct TextForm {
     pub max_seq_length: usize,
     /// What fills up short rows.
     pub pad_token_id: i64,
+    /// How many tokens the model has a vector for, if config.json says. A higher id is an error on a CPU, and the end of a CUDA context.
+    pub vocab_size: Option<usize>,
+    /// How many segments it tells apart; the same holds for them.
+    pub segments: usize,
 }
 
 /// A model of plain tensors.
@@ -287,7 +291,8 @@ mod tests {
             unreachable!("tensors are arrays")
         };
         assert_eq!(arrays[0].shape(), [3, 1]);
-        let text = TextForm { inputs: vec![], max_seq_length: 8, pad_token_id: 0 };
+        let text =
+            TextForm { inputs: vec![], max_seq_length: 8, pad_token_id: 0, vocab_size: None, segments: 1 };
         assert_eq!(Form::Text(text.clone()).trial().size().length, 8);
         assert_eq!(Form::Text(text).longest().size().length, 8);
     }
@@ -300,7 +305,13 @@ mod tests {
             max_padding: 0,
             max_delay: std::time::Duration::ZERO,
         };
-        let text = Form::Text(TextForm { inputs: vec![], max_seq_length: 128, pad_token_id: 0 });
+        let text = Form::Text(TextForm {
+            inputs: vec![],
+            max_seq_length: 128,
+            pad_token_id: 0,
+            vocab_size: None,
+            segments: 1,
+        });
         let shapes = |form: &Form, limits, on_gpu| -> Vec<(usize, usize)> {
             let batches = form.warm_up(&limits, on_gpu);
             batches.iter().map(|batch| (batch.len(), batch[0].size().length)).collect()

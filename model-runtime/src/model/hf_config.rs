@@ -21,6 +21,8 @@ pub struct HfConfig {
     pub max_position_embeddings: Option<usize>,
     /// How many kinds of segment the model tells apart; 1 or absent means it takes no `token_type_ids`.
     pub type_vocab_size: Option<usize>,
+    /// How many tokens the model has a vector for.
+    pub vocab_size: Option<usize>,
     /// The token that fills up short rows.
     pub pad_token_id: Option<i64>,
 }

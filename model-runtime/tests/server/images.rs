@@ -8,12 +8,12 @@ use base64::engine::general_purpose::STANDARD;
 use reqwest::Response;
 use serde_json::{Value, json};
 
+use crate::expected::{TOLERANCE, difference, rows};
 use crate::support::{Server, copy_of, other_model, program};
-use crate::tasks::{TOLERANCE, difference, rows};
 
 /// The first image of the expected answers, in Base64.
 fn cat() -> String {
-    rows("image").swap_remove(0).inputs
+    rows("image").swap_remove(0).inputs.as_str().unwrap().to_owned()
 }
 
 async fn send(server: &Server, content_type: &str, body: Vec<u8>) -> Response {

@@ -5,6 +5,8 @@ mod access;
 #[cfg(test)]
 mod device;
 #[cfg(test)]
+mod expected;
+#[cfg(test)]
 mod failing_model;
 #[cfg(test)]
 mod hostile;
@@ -15,6 +17,8 @@ mod images;
 #[cfg(test)]
 mod life;
 #[cfg(test)]
+mod open_inference;
+#[cfg(test)]
 mod predict;
 #[cfg(test)]
 mod refusals;
@@ -24,3 +28,5 @@ mod soak;
 mod support;
 #[cfg(test)]
 mod tasks;
+#[cfg(test)]
+mod tensors;

@@ -2,54 +2,14 @@
 
 use serde_json::{Value, json};
 
-use crate::support::{Server, expected_of, other_model};
-
-/// Scores and vectors may differ in their last digits: another order of summing up, other rows in the batch.
-pub(crate) const TOLERANCE: f64 = 1e-4;
-
-/// A request and its answer, as `examples/export/export.py --expected` writes them.
-#[derive(Debug, Clone, serde::Deserialize)]
-pub(crate) struct Expected {
-    /// What is special about an image.
-    name: Option<String>,
-    /// A text, or an image in Base64.
-    pub(crate) inputs: String,
-    parameters: Value,
-    pub(crate) answer: Value,
-}
-
-pub(crate) fn rows(model: &str) -> Vec<Expected> {
-    let rows: Vec<Expected> = serde_json::from_str(&expected_of(model)).unwrap();
-    assert!(rows.len() > 60, "only {} expected answers: run .ci/install/model {model}", rows.len());
-    rows
-}
-
-/// The largest difference between two numbers in the same place; everything else must be the same.
-pub(crate) fn difference(found: &Value, expected: &Value, place: &str) -> f64 {
-    match (found, expected) {
-        (Value::Number(found), Value::Number(expected)) => {
-            (found.as_f64().unwrap() - expected.as_f64().unwrap()).abs()
-        }
-        (Value::Array(found), Value::Array(expected)) => {
-            assert_eq!(found.len(), expected.len(), "{place}");
-            let pairs = found.iter().zip(expected);
-            pairs.map(|(found, expected)| difference(found, expected, place)).fold(0.0, f64::max)
-        }
-        (Value::Object(found), Value::Object(expected)) => {
-            assert!(found.keys().eq(expected.keys()), "{place}: {found:?}");
-            found.iter().map(|(key, value)| difference(value, &expected[key], place)).fold(0.0, f64::max)
-        }
-        _ => {
-            assert_eq!(found, expected, "{place}");
-            0.0
-        }
-    }
-}
+use crate::expected::{TOLERANCE, difference, rows};
+use crate::support::{Server, other_model};
 
 async fn answers_one_by_one(model: &str) {
     let server = Server::of(&other_model(model), &[]);
     for row in rows(model) {
-        let place = format!("{:?} with {}", row.name.as_ref().unwrap_or(&row.inputs), row.parameters);
+        let input = row.name.unwrap_or_else(|| row.inputs.to_string());
+        let place = format!("{input} with {}", row.parameters);
         let response = server.predict(&json!({"inputs": row.inputs, "parameters": row.parameters})).await;
         assert_eq!(response.status(), 200, "{place}");
         let found = difference(&response.json().await.unwrap(), &row.answer, &place);
@@ -67,7 +27,7 @@ async fn answers_batched(model: &str) {
     while let Some(parameters) = rows.first().map(|row| row.parameters.clone()) {
         let (same, others): (Vec<_>, Vec<_>) = rows.into_iter().partition(|row| row.parameters == parameters);
         rows = others;
-        let texts: Vec<&str> = same.iter().map(|row| row.inputs.as_str()).collect();
+        let texts: Vec<&str> = same.iter().map(|row| row.inputs.as_str().unwrap()).collect();
         let response = server.predict(&json!({"inputs": texts, "parameters": parameters})).await;
         assert_eq!(response.status(), 200, "{parameters}");
         let found: Value = response.json().await.unwrap();
@@ -108,7 +68,7 @@ async fn labels_equal_those_of_python_batched_in_the_shape_of_the_pipeline() {
     // Without top_k the pipeline answers one text by a list of one label, and several by a list of labels, not of lists.
     let server = Server::of(&other_model("sentiment"), &[]);
     let rows: Vec<_> = rows("sentiment").into_iter().filter(|row| row.parameters == json!({})).collect();
-    let texts: Vec<&str> = rows.iter().map(|row| row.inputs.as_str()).collect();
+    let texts: Vec<&str> = rows.iter().map(|row| row.inputs.as_str().unwrap()).collect();
     let found: Value = server.predict(&json!({"inputs": texts})).await.json().await.unwrap();
     let expected: Vec<Value> = rows.iter().map(|row| row.answer[0].clone()).collect();
     assert!(difference(&found, &Value::Array(expected), "all texts") < TOLERANCE, "{found}");

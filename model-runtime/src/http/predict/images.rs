@@ -57,7 +57,7 @@ fn file(text: &str) -> Result<Vec<u8>, String> {
 }
 
 /// The model's input for the image in this file; an error is a phrase to follow the input's number.
-fn sample(preprocessor: &Preprocessor, file: &[u8]) -> Result<Sample, String> {
+pub(in crate::http) fn sample(preprocessor: &Preprocessor, file: &[u8]) -> Result<Sample, String> {
     let image = decode(file).map_err(|error| error.to_string())?;
     let shape = vec![3, preprocessor.height(), preprocessor.width()];
     let pixels = Array::from_f32(shape, &preprocessor.run(&image)).map_err(|error| error.to_string())?;

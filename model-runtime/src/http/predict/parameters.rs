@@ -8,16 +8,16 @@ use crate::task::{Function, Pooling, Strategy, Task};
 
 /// How one request wants its texts answered.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Parameters {
+pub(in crate::http) struct Parameters {
     /// Whether texts that are too long are cut, and not refused.
-    pub(super) truncate: bool,
+    pub(in crate::http) truncate: bool,
     /// What only this task knows.
-    pub(super) of_task: OfTask,
+    pub(in crate::http) of_task: OfTask,
 }
 
 /// The parameters of one task.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum OfTask {
+pub(in crate::http) enum OfTask {
     TokenClassification { strategy: Strategy, ignore_labels: Vec<String> },
     TextClassification { function: Function, top_k: TopK },
     FeatureExtraction { pooling: Pooling, normalize: bool },
@@ -27,7 +27,7 @@ pub(super) enum OfTask {
 
 /// How many labels of a text are answered.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum TopK {
+pub(in crate::http) enum TopK {
     /// Not asked: the best one, and not in a list of its own.
     Absent,
     /// So many, in a list for each text.
@@ -41,7 +41,7 @@ const LABELS_OF_AN_IMAGE: NonZeroUsize = NonZeroUsize::new(5).expect("5 is not 0
 
 impl Parameters {
     /// What a request gets that asks for nothing.
-    pub(super) fn of(task: &Task) -> Self {
+    pub(in crate::http) fn of(task: &Task) -> Self {
         let of_task = match *task {
             Task::TokenClassification { aggregation } => {
                 OfTask::TokenClassification { strategy: aggregation, ignore_labels: vec!["O".to_owned()] }
@@ -61,11 +61,14 @@ impl Parameters {
     }
 
     /// Takes one parameter over; the error names it, its value, and what it may be.
-    pub(super) fn set(&mut self, name: &str, value: &Value) -> Result<(), String> {
+    pub(in crate::http) fn set(&mut self, name: &str, value: &Value) -> Result<(), String> {
         let wrong = |allowed: &str| format!("`parameters.{name}` is {value}; it must be {allowed}");
         let flag = || value.as_bool().ok_or_else(|| wrong("true or false"));
         let count = || value.as_u64().and_then(|count| NonZeroUsize::new(usize::try_from(count).ok()?));
         match (&mut self.of_task, name) {
+            (OfTask::Tensors, _) => {
+                return Err(format!("`parameters.{name}` is not known; a model of plain tensors has none"));
+            }
             (OfTask::ImageClassification { top_k, .. }, "top_k") => {
                 *top_k = match value {
                     // As the pipeline: like a request that does not say.
@@ -76,8 +79,7 @@ impl Parameters {
             (
                 OfTask::TokenClassification { .. }
                 | OfTask::TextClassification { .. }
-                | OfTask::FeatureExtraction { .. }
-                | OfTask::Tensors,
+                | OfTask::FeatureExtraction { .. },
                 "truncate",
             ) => self.truncate = flag()?,
             (OfTask::TokenClassification { strategy, .. }, "aggregation_strategy") => {
@@ -128,7 +130,7 @@ impl OfTask {
             Self::TextClassification { .. } => "top_k, function_to_apply and truncate",
             Self::FeatureExtraction { .. } => "pooling, normalize and truncate",
             Self::ImageClassification { .. } => "top_k and function_to_apply",
-            Self::Tensors => "none but truncate",
+            Self::Tensors => "none",
         }
     }
 }

@@ -11,16 +11,18 @@ use std::fmt;
 use bytes::Bytes;
 use serde::Deserialize;
 use serde::de::{Deserializer, IgnoredAny, SeqAccess, Visitor};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use super::super::body::parse_object;
 use super::super::error::ApiError;
 use super::parameters::Parameters;
 use crate::task::Task;
 
 /// A request that can be worked on.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Request {
-    pub(super) inputs: Inputs,
+pub(super) struct Request<I> {
+    pub(super) inputs: I,
     pub(super) parameters: Parameters,
 }
 
@@ -60,8 +62,8 @@ impl Inputs {
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Body {
-    inputs: Inputs,
+struct Body<I> {
+    inputs: I,
     #[serde(default)]
     parameters: Option<Map<String, Value>>,
     /// Clients of Hugging Face's hosted service send it; nothing in it concerns us.
@@ -69,34 +71,37 @@ struct Body {
     _options: Option<IgnoredAny>,
 }
 
-impl Request {
+impl Request<Inputs> {
     /// An image that was the body, without parameters.
     pub(super) fn of_file(file: Bytes, task: &Task) -> Self {
         Self { inputs: Inputs::File(file), parameters: Parameters::of(task) }
     }
 
-    /// Reads the body of a request to a model of this task.
-    pub(super) fn parse(body: &[u8], task: &Task) -> Result<Self, ApiError> {
-        // Read as a struct, an array would be taken for the object's values in order.
-        if body.trim_ascii_start().first() != Some(&b'{') {
-            let json: Result<IgnoredAny, _> = serde_json::from_slice(body);
-            json.map_err(|error| ApiError::InvalidJson(error.to_string()))?;
-            return Err(ApiError::WrongShape(
-                "the body must be an object: {\"inputs\": \"some text\"}".to_owned(),
-            ));
-        }
-        let body: Body = serde_json::from_slice(body).map_err(|error| match error.classify() {
-            serde_json::error::Category::Data => ApiError::WrongShape(error.to_string()),
-            _ => ApiError::InvalidJson(error.to_string()),
-        })?;
+    /// Reads the body of a request to a model of texts or images.
+    pub(super) fn of_inputs(body: &[u8], task: &Task) -> Result<Self, ApiError> {
+        let body: Body<Inputs> = parse_object(body, "{\"inputs\": \"some text\"}")?;
         if body.inputs.len() == 0 {
             return Err(ApiError::Unusable("`inputs` is an empty list; send at least one".to_owned()));
         }
+        body.of(task)
+    }
+}
+
+impl<'a> Request<&'a RawValue> {
+    /// Reads the body of a request to a model of plain tensors, whose inputs are read once it is known what they are.
+    pub(super) fn of_tensors(body: &'a [u8], task: &Task) -> Result<Self, ApiError> {
+        let body: Body<&RawValue> = parse_object(body, "{\"inputs\": [[0.5, 1.5]]}")?;
+        body.of(task)
+    }
+}
+
+impl<I> Body<I> {
+    fn of(self, task: &Task) -> Result<Request<I>, ApiError> {
         let mut parameters = Parameters::of(task);
-        for (name, value) in body.parameters.unwrap_or_default() {
+        for (name, value) in self.parameters.unwrap_or_default() {
             parameters.set(&name, &value).map_err(ApiError::Unusable)?;
         }
-        Ok(Self { inputs: body.inputs, parameters })
+        Ok(Request { inputs: self.inputs, parameters })
     }
 }
 
@@ -140,8 +145,8 @@ mod tests {
 
     const TASK: Task = Task::TokenClassification { aggregation: Strategy::First };
 
-    fn parse(body: &str) -> Result<Request, ApiError> {
-        Request::parse(body.as_bytes(), &TASK)
+    fn parse(body: &str) -> Result<Request<Inputs>, ApiError> {
+        Request::of_inputs(body.as_bytes(), &TASK)
     }
 
     #[test]
@@ -172,7 +177,10 @@ mod tests {
         for broken in ["", "{", "[1,", "{\"inputs\": \"\\ud800\"}", "nonsense", &nested] {
             assert!(matches!(parse(broken), Err(ApiError::InvalidJson(_))), "{broken}");
         }
-        assert!(matches!(Request::parse(b"{\"inputs\": \"\xff\"}", &TASK), Err(ApiError::InvalidJson(_))));
+        assert!(matches!(
+            Request::of_inputs(b"{\"inputs\": \"\xff\"}", &TASK),
+            Err(ApiError::InvalidJson(_))
+        ));
         for shape in
             ["[]", "{}", r#"{"inputs": 1}"#, r#"{"inputs": [["a"]]}"#, r#"{"inputs": "a", "input": "b"}"#]
         {

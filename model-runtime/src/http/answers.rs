@@ -1,27 +1,33 @@
-//! From the model's numbers to the JSON of an answer, task by task.
+//! From the model's numbers to what its task says of texts and images, before a protocol writes it down.
 
-use serde::Serialize;
-
-use super::super::error::ApiError;
-use super::Asked;
-use super::parameters::{OfTask, TopK};
+use super::error::ApiError;
+use super::predict::parameters::{OfTask, TopK};
 use crate::backend::{Output, Rows};
 use crate::loading::{LoadedModel, Reader};
-use crate::task::classification::classify;
-use crate::task::feature_extraction::features;
+use crate::task::classification::{Scored, classify};
+use crate::task::feature_extraction::{Features, features};
+
 use crate::task::token_classification::{Classifier, Entity};
 use crate::text::Tokenized;
 
-/// The answer to a request whose inputs the model has seen. A text without an output has no word in it, and so no entity.
-pub(super) fn answer(
+/// An answer for each input.
+pub(super) enum Answers {
+    Entities(Vec<Vec<Entity>>),
+    /// Best first.
+    Labels(Vec<Vec<Scored>>),
+    Features(Vec<Features>),
+}
+
+/// What is said of inputs that the model has seen; `texts` is empty for images. A text without an output has no word in it, and so no entity.
+pub(super) fn answers(
     model: &LoadedModel,
-    asked: &Asked,
+    asked: &OfTask,
+    texts: &[Tokenized],
     outputs: &[Option<Output>],
-) -> Result<Vec<u8>, ApiError> {
+) -> Result<Answers, ApiError> {
     let labels = &model.description.labels;
-    let of_each = || outputs.iter().map(rows);
-    let Asked { parameters, alone, texts, .. } = asked;
-    match &parameters.of_task {
+    let of_each = outputs.iter().map(rows);
+    match asked {
         OfTask::TokenClassification { strategy, ignore_labels } => {
             let Reader::Text(joiner) = &model.reader else {
                 return Err(ApiError::Internal("tokens are classified without a tokenizer".to_owned()));
@@ -34,7 +40,7 @@ pub(super) fn answer(
                 let found = classifier.entities(&text.tokens, rows(output)?, *strategy, ignore_labels);
                 found.map_err(|error| ApiError::Inference(error.to_string()))
             };
-            json(*alone, texts.iter().zip(outputs).map(entities))
+            texts.iter().zip(outputs).map(entities).collect::<Result<_, _>>().map(Answers::Entities)
         }
         OfTask::TextClassification { function, top_k } => {
             let best = match top_k {
@@ -42,26 +48,19 @@ pub(super) fn answer(
                 TopK::Best(count) => count.get(),
                 TopK::All => labels.len(),
             };
-            let scored = of_each()
-                .map(|output| classify(labels, output?, *function, best).map_err(ApiError::Inference));
-            match top_k {
-                // As the pipeline: one text's only label comes in a list, too.
-                TopK::Absent => {
-                    let flat: Vec<_> = scored.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect();
-                    to_json(&flat)
-                }
-                TopK::Best(_) | TopK::All => json(*alone, scored),
-            }
+            let scored =
+                of_each.map(|output| classify(labels, output?, *function, best).map_err(ApiError::Inference));
+            scored.collect::<Result<_, _>>().map(Answers::Labels)
         }
         OfTask::ImageClassification { function, top_k } => {
-            let scored = of_each()
+            let scored = of_each
                 .map(|output| classify(labels, output?, *function, top_k.get()).map_err(ApiError::Inference));
-            json(*alone, scored)
+            scored.collect::<Result<_, _>>().map(Answers::Labels)
         }
         OfTask::FeatureExtraction { pooling, normalize } => {
             let vectors =
-                of_each().map(|output| features(output?, *pooling, *normalize).map_err(ApiError::Inference));
-            json(*alone, vectors)
+                of_each.map(|output| features(output?, *pooling, *normalize).map_err(ApiError::Inference));
+            vectors.collect::<Result<_, _>>().map(Answers::Features)
         }
         OfTask::Tensors => Err(ApiError::Internal("tensors are no texts".to_owned())),
     }
@@ -72,21 +71,4 @@ fn rows(output: &Option<Output>) -> Result<&Rows, ApiError> {
     let seen =
         output.as_ref().ok_or_else(|| ApiError::Internal("a text was not given to the model".to_owned()))?;
     seen.rows().map_err(ApiError::Internal)
-}
-
-/// One input is answered by itself, several by a list.
-fn json<T: Serialize>(
-    alone: bool,
-    answers: impl Iterator<Item = Result<T, ApiError>>,
-) -> Result<Vec<u8>, ApiError> {
-    let all = answers.collect::<Result<Vec<T>, ApiError>>()?;
-    match all.first() {
-        Some(only) if alone => to_json(only),
-        _ => to_json(&all),
-    }
-}
-
-fn to_json(answer: &impl Serialize) -> Result<Vec<u8>, ApiError> {
-    serde_json::to_vec(answer)
-        .map_err(|error| ApiError::Internal(format!("cannot write the answer: {error}")))
 }

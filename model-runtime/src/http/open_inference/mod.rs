@@ -1,0 +1,30 @@
+//! The Open Inference Protocol, version 2, over HTTP (github.com/kserve/open-inference-protocol), with the extensions of Triton that its clients
+//! use: binary tensor data, classification, parameters (github.com/triton-inference-server/server, docs/protocol).
+//!
+//! ```text
+//!   body ──▶ request: JSON header, binary parts ──▶ tensors ──▶ samples ──▶ model ──▶ tensors ──▶ response
+//!                                                   └─ by what the model takes, and what is sent: tensors.rs, texts_and_images.rs, token_ids.rs, pixel_values.rs
+//! ```
+//!
+//! Not served, and said so: shared memory, sequences, tracing, loading models by clients, several models or versions.
+
+mod bytes_elements;
+mod classification;
+mod infer;
+mod metadata;
+mod pixel_values;
+mod raw_output;
+mod repository;
+mod request;
+mod response;
+mod served_model;
+mod signature;
+mod tensor;
+mod tensors;
+mod texts_and_images;
+mod token_ids;
+
+pub(super) use infer::infer;
+pub(super) use metadata::{model, model_ready, server, server_live, server_ready};
+pub(super) use repository::{index, load_or_unload};
+pub(super) use request::InferRequest;
