@@ -50,7 +50,7 @@ pub fn load(
     // Side by side: the tokenizer's vocabulary takes as long to read as the model.
     let (reader, loaded) = std::thread::scope(|scope| {
         let reader = scope.spawn(|| Reader::load(&description));
-        let load = |device| TorchScript::load(&description, precision, device, running.threads);
+        let load = |device| TorchScript::load(&description, precision, device, running);
         let loaded: Result<Vec<(TorchScript, Output)>, ModelError> = devices.iter().map(load).collect();
         (reader.join(), loaded)
     });

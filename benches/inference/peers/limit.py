@@ -1,7 +1,7 @@
 """The bare model's limit: texts a second without any server. The texts are tokenised and sorted beforehand, cut into batches of at
 most BUDGET padded tokens, and divided among as many processes as there are cores, each with one thread of torch.
 
-    python limit.py MODEL TEXTS.json SECONDS      for each line on standard input one line with the figures: texts a second, CPU ms a text
+    python limit.py MODEL MODULE TEXTS.json SECONDS      for each line on standard input one line with the figures: texts a second, CPU ms a text
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ def batches(directory: Path, texts: list[str]) -> list[tuple[torch.Tensor, ...]]
 
 
 @torch.inference_mode()
-def work(directory: Path, texts: list[str], seconds: float, index: int, step: int, barrier, results) -> None:
+def work(directory: Path, module: str, texts: list[str], seconds: float, index: int, step: int, barrier, results) -> None:
     torch.set_num_threads(1)
-    model = torch.jit.load(directory / "model.pt").eval()
+    model = torch.jit.load(directory / module).eval()
     # Every so-manieth: long and short batches are divided evenly.
     own = batches(directory, texts)[index::step]
     for batch in own[:1] * 2 + own:
@@ -53,12 +53,12 @@ def work(directory: Path, texts: list[str], seconds: float, index: int, step: in
 
 
 def main() -> None:
-    directory, texts, seconds = Path(sys.argv[1]), json.loads(Path(sys.argv[2]).read_text()), float(sys.argv[3])
+    directory, module, texts, seconds = Path(sys.argv[1]), sys.argv[2], json.loads(Path(sys.argv[3]).read_text()), float(sys.argv[4])
     processes = len(os.sched_getaffinity(0))
     context = multiprocessing.get_context("fork")
     barrier, results = context.Barrier(processes + 1), context.Queue()
     for index in range(processes):
-        arguments = (directory, texts, seconds, index, processes, barrier, results)
+        arguments = (directory, module, texts, seconds, index, processes, barrier, results)
         context.Process(target=work, args=arguments, daemon=True).start()
     for _ in sys.stdin:
         barrier.wait()

@@ -92,6 +92,7 @@ impl Contender {
                 let mut command = Command::new(&plan.runtime);
                 command.arg("serve").arg("--model").arg(place.model);
                 command.args(["--listen", &format!("127.0.0.1:{port}"), "--log-level", "error"]);
+                command.args(["--precision", if self == Self::OursHalf { "bf16" } else { "fp32" }]);
                 command
             }
         };

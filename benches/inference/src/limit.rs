@@ -23,11 +23,13 @@ pub(crate) struct Bare {
 }
 
 impl Limit {
-    /// `texts` is a file with a JSON list.
-    pub(crate) fn start(plan: &Plan, model: &Path, texts: &Path) -> anyhow::Result<Self> {
+    /// `module` is a file in the model's directory, `texts` one with a JSON list.
+    pub(crate) fn start(plan: &Plan, model: &Path, module: &str, texts: &Path) -> anyhow::Result<Self> {
         let mut child = Command::new(&plan.python)
             .arg(plan.peers.join("limit.py"))
-            .args([model, texts])
+            .arg(model)
+            .arg(module)
+            .arg(texts)
             .arg(plan.turn.as_secs().to_string())
             .env("PYTHONDONTWRITEBYTECODE", "1")
             .stdin(Stdio::piped())

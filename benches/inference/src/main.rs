@@ -1,6 +1,6 @@
 //! model-runtime beside FastAPI, LitServe and TorchServe on the same model and texts, with the bare model as the limit.
 //!
-//! `bench-inference servers NAME=MODEL[,BF16_MODEL]…` prints tables for each model directory; `bench-inference curves MODEL PICTURE.svg`
+//! `bench-inference servers NAME=MODEL…` prints tables for each model directory; `bench-inference curves MODEL PICTURE.svg`
 //! draws what each setting of the batching does. Nothing is asserted but that every answer is right. `benches/inference/run`
 //! prepares everything and calls this.
 
@@ -24,7 +24,6 @@ use std::path::Path;
 use anyhow::Context as _;
 
 use plan::Plan;
-use servers::Subject;
 
 #[expect(clippy::print_stdout, reason = "figures without the machine's state mean little")]
 fn main() -> anyhow::Result<()> {
@@ -37,16 +36,11 @@ fn main() -> anyhow::Result<()> {
             for model in models {
                 let (name, model) =
                     model.split_once('=').with_context(|| format!("`{model}` is not NAME=MODEL"))?;
-                let (model, half) =
-                    model.split_once(',').map_or((model, None), |(model, half)| (model, Some(half)));
-                let subject = Subject { model: Path::new(model), half: half.map(Path::new) };
-                report::print(name, &servers::measure(&plan, &subject)?);
+                report::print(name, &servers::measure(&plan, Path::new(model))?);
             }
         }
         ["curves", model, picture] => curves::measure(&plan, Path::new(model), Path::new(picture))?,
-        _ => anyhow::bail!(
-            "usage: bench-inference servers NAME=MODEL[,BF16_MODEL]… | curves MODEL PICTURE.svg"
-        ),
+        _ => anyhow::bail!("usage: bench-inference servers NAME=MODEL… | curves MODEL PICTURE.svg"),
     }
     println!("load after: {}", std::fs::read_to_string("/proc/loadavg")?.trim());
     Ok(())

@@ -14,11 +14,8 @@ use crate::texts;
 
 pub(crate) const CLIENTS: [usize; 4] = [1, 8, 32, 64];
 
-/// A model directory, and the same model in bf16, where there is one.
-pub(crate) struct Subject<'a> {
-    pub(crate) model: &'a Path,
-    pub(crate) half: Option<&'a Path>,
-}
+/// The same model in bf16, where the exporter was asked for it.
+const HALF: &str = "model.bf16.pt";
 
 /// What is known of a server.
 pub(crate) struct Row {
@@ -48,47 +45,43 @@ pub(crate) struct Table {
 }
 
 /// Measures so many rounds.
-pub(crate) fn measure(plan: &Plan, subject: &Subject<'_>) -> anyhow::Result<Table> {
+pub(crate) fn measure(plan: &Plan, model: &Path) -> anyhow::Result<Table> {
     let texts = texts::all();
     let file = tempfile::NamedTempFile::new()?;
     serde_json::to_writer(&file, &texts)?;
     let mut table = Table { bare: Vec::new(), rows: Vec::new() };
-    for (name, model) in [("the bare model", Some(subject.model)), ("the bare model, bf16", subject.half)] {
-        let Some(model) = model else { continue };
-        let program = Limit::start(plan, model, file.path())?;
+    let has_half = model.join(HALF).is_file();
+    for (name, module) in [("the bare model", "model.pt"), ("the bare model, bf16", HALF)] {
+        if module == HALF && !has_half {
+            continue;
+        }
+        let program = Limit::start(plan, model, module, file.path())?;
         table.bare.push(Bare { name, program, points: Default::default() });
     }
     for contender in ALL {
         let wanted = contender == Contender::Ours || plan.wants(contender.name());
-        if wanted && subject.model_of(contender).is_some() {
+        if wanted && (has_half || contender != Contender::OursHalf) {
             let (start, peak, pss) = (Figures::default(), Figures::default(), Figures::default());
             table.rows.push(Row { contender, points: Default::default(), start, peak, pss, same: 0, all: 0 });
         }
     }
-    let expected = Server::start(Contender::Ours, plan, subject.model, &texts, &[])?.answers()?;
+    let expected = Server::start(Contender::Ours, plan, model, &texts, &[])?.answers()?;
     for _ in 0..plan.rounds {
-        table.round(plan, subject, &texts, &expected)?;
+        table.round(plan, model, &texts, &expected)?;
     }
     Ok(table)
-}
-
-impl Subject<'_> {
-    fn model_of(&self, contender: Contender) -> Option<&Path> {
-        if contender == Contender::OursHalf { self.half } else { Some(self.model) }
-    }
 }
 
 impl Table {
     fn round(
         &mut self,
         plan: &Plan,
-        subject: &Subject<'_>,
+        model: &Path,
         texts: &[String],
         expected: &[Vec<Entity>],
     ) -> anyhow::Result<()> {
         let mut servers = Vec::new();
         for row in &mut self.rows {
-            let Some(model) = subject.model_of(row.contender) else { continue };
             let server = Server::start(row.contender, plan, model, texts, &[])?;
             row.start.add(server.start.as_secs_f64());
             server.halt()?;

@@ -25,4 +25,7 @@ pub trait Backend: Send + Sync + 'static {
 
     /// Called once by each model thread before anything else.
     fn enter_thread(&self) {}
+
+    /// Called by a model thread when its next forwards run alone in the process, or no longer do.
+    fn set_alone(&self, _alone: bool) {}
 }

@@ -134,7 +134,7 @@ pub struct ModelArgs {
     #[arg(long, env = "MODEL_RUNTIME_PRECISION", value_name = "PRECISION")]
     pub precision: Option<PrecisionChoice>,
 
-    /// CPU threads inside each forward [default: 1]
+    /// CPU threads inside each forward [default: 1, and up to 4 while nothing else is to do]
     #[arg(long, env = "MODEL_RUNTIME_THREADS", value_name = "N")]
     pub threads: Option<NonZeroUsize>,
 

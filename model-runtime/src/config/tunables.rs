@@ -26,6 +26,9 @@ const GPU_BATCH_SIZE: usize = 64;
 /// More model threads than this compete for memory bandwidth rather than add throughput.
 const MOST_CPU_INSTANCES: usize = 16;
 
+/// A sentence is too little work to divide among more.
+const MOST_LONE_THREADS: usize = 4;
+
 /// How the model is loaded and run.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Running {
@@ -35,6 +38,8 @@ pub struct Running {
     pub precision: PrecisionChoice,
     /// CPU threads inside one forward.
     pub threads: usize,
+    /// The same while no other forward runs and nobody waits.
+    pub lone_threads: usize,
     /// The wished truncation length; the model's own limit when `None`.
     pub max_seq_length: Option<usize>,
     /// The aggregation of requests that name none.
@@ -75,10 +80,14 @@ const IMAGE_BODY_LIMIT: usize = 10 << 20;
 impl Running {
     /// Merges the shared flags with the file.
     pub fn merge(args: &ModelArgs, file: &RuntimeToml) -> Self {
+        let threads = args.threads.or(file.threads).map(NonZeroUsize::get);
+        let cores = || std::thread::available_parallelism().map_or(1, NonZeroUsize::get);
         Self {
             device: args.device.clone().or_else(|| file.device.clone()).unwrap_or(DeviceChoice::Auto),
             precision: args.precision.or(file.precision).unwrap_or(PrecisionChoice::Auto),
-            threads: args.threads.or(file.threads).map_or(1, NonZeroUsize::get),
+            threads: threads.unwrap_or(1),
+            // What was asked for is kept to; else a lone request has all the cores, which is the sooner answer.
+            lone_threads: threads.unwrap_or_else(|| cores().min(MOST_LONE_THREADS)),
             max_seq_length: args.max_seq_length.or(file.max_seq_length).map(NonZeroUsize::get),
             aggregation: args.aggregation.or(file.aggregation).unwrap_or(Strategy::None),
         }
@@ -186,6 +195,15 @@ mod tests {
         assert_eq!(tunables.running.aggregation, Strategy::First);
         assert_eq!(tunables.batching.limits(false).max_padded_tokens, 50);
         assert_eq!(merged(&[], "").unwrap().max_queue, 512);
+    }
+
+    #[test]
+    fn a_number_of_threads_that_was_asked_for_holds_for_lone_requests_too() {
+        let running = |flags: &[&str]| merged(flags, "").unwrap().running;
+        let asked = running(&["--threads", "3"]);
+        assert_eq!((asked.threads, asked.lone_threads), (3, 3));
+        let silent = running(&[]);
+        assert!(silent.threads == 1 && (1..=MOST_LONE_THREADS).contains(&silent.lone_threads));
     }
 
     #[test]

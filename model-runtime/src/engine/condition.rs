@@ -83,10 +83,14 @@ impl Condition {
         Some(format!("model thread {index} has been in one batch for more than {STUCK_AFTER:?}"))
     }
 
-    pub(super) fn begin_batch(&self, thread: usize, now: Instant) {
-        if let Some(thread) = self.lock().threads.get_mut(thread) {
+    /// A thread has taken a batch; the answer is whether all others are idle.
+    pub(super) fn begin_batch(&self, thread: usize, now: Instant) -> bool {
+        let mut state = self.lock();
+        let alone = state.threads.iter().all(|thread| thread.busy_since.is_none());
+        if let Some(thread) = state.threads.get_mut(thread) {
             thread.busy_since = Some(now);
         }
+        alone
     }
 
     pub(super) fn end_batch(&self, thread: usize) {
@@ -134,7 +138,9 @@ mod tests {
     fn a_forward_that_never_ends_is_noticed() {
         let condition = Condition::new(2);
         let start = Instant::now();
-        condition.begin_batch(1, start);
+        assert!(condition.begin_batch(1, start), "the other one is idle");
+        assert!(!condition.begin_batch(0, start));
+        condition.end_batch(0);
         assert_eq!(condition.stuck(start + STUCK_AFTER), None);
         assert!(condition.stuck(start + STUCK_AFTER * 2).unwrap().contains("thread 1"));
         condition.end_batch(1);

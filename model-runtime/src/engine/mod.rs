@@ -104,6 +104,7 @@ impl Engine {
                 trial: parts.trial.clone(),
                 warm_up: Arc::clone(&warm_up),
                 budget: token_budget::TokenBudget::default(),
+                alone: false,
             };
             let warm = warm.clone();
             let thread = std::thread::Builder::new().name(format!("model-{index}"));

@@ -30,6 +30,8 @@ pub(super) struct Worker {
     pub(super) trial: Sample,
     pub(super) warm_up: Arc<[Vec<Sample>]>,
     pub(super) budget: TokenBudget,
+    /// What the backend was last told.
+    pub(super) alone: bool,
 }
 
 impl Worker {
@@ -50,7 +52,8 @@ impl Worker {
                 if takes_work { self.queue.next(TRIAL_INTERVAL) } else { self.queue.rest(TRIAL_INTERVAL) };
             match next {
                 Next::Batch(jobs) => {
-                    self.condition.begin_batch(self.index, Instant::now());
+                    let others_idle = self.condition.begin_batch(self.index, Instant::now());
+                    self.use_cores(others_idle && self.queue.depth() == 0);
                     let failed = !self.answer(jobs);
                     self.condition.end_batch(self.index);
                     if failed || !able {
@@ -61,6 +64,15 @@ impl Worker {
                 Next::Nothing => {}
                 Next::Closed => return,
             }
+        }
+    }
+
+    /// A forward that nobody else competes with may use all cores: that is the sooner answer. As soon as there is more to do, one core for each
+    /// forward answers more.
+    fn use_cores(&mut self, alone: bool) {
+        if alone != self.alone {
+            self.backend.set_alone(alone);
+            self.alone = alone;
         }
     }
 

@@ -293,6 +293,7 @@ mod tests {
             device: DeviceChoice::Cpu,
             precision: PrecisionChoice::Auto,
             threads: 1,
+            lone_threads: 1,
             max_seq_length,
             aggregation: Strategy::None,
         }

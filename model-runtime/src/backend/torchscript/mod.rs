@@ -13,6 +13,7 @@ use tch::CModule;
 use self::reason::reason;
 use super::cuda::use_own_stream;
 use super::{Backend, Device, ForwardError, Output, Precision, Sample};
+use crate::config::Running;
 use crate::model::{Description, Form, ModelError};
 
 /// The first two forwards are several times slower than later ones: the interpreter profiles, then optimises.
@@ -25,6 +26,7 @@ pub struct TorchScript {
     device: Device,
     form: Form,
     threads: i32,
+    lone_threads: i32,
 }
 
 impl TorchScript {
@@ -34,17 +36,18 @@ impl TorchScript {
         model: &Description,
         precision: Precision,
         device: Device,
-        threads: usize,
+        running: &Running,
     ) -> Result<(Self, Output), ModelError> {
         let path = model.file(precision.file());
         let problem = |problem: String| ModelError::File { path: path.clone(), problem };
-        let threads = i32::try_from(threads).unwrap_or(i32::MAX);
+        let count = |threads: usize| i32::try_from(threads).unwrap_or(i32::MAX);
+        let (threads, lone_threads) = (count(running.threads), count(running.lone_threads));
         one_inter_op_thread();
         tch::set_num_threads(threads);
         let _no_grad = tch::no_grad_guard();
         let mut module = load_module(&path, device).map_err(&problem)?;
         module.f_set_eval().map_err(|error| problem(reason(&error)))?;
-        let backend = Self { module, device, form: model.form.clone(), threads };
+        let backend = Self { module, device, form: model.form.clone(), threads, lone_threads };
 
         let (small, longest) = (model.form.trial(), model.form.longest());
         let pair = if model.form.takes_batches() { vec![&small, &small] } else { vec![&small] };
@@ -85,6 +88,13 @@ impl Backend for TorchScript {
         tch::set_num_threads(self.threads);
         if let Device::Cuda(gpu) = self.device {
             use_own_stream(gpu);
+        }
+    }
+
+    fn set_alone(&self, alone: bool) {
+        // On a GPU they only prepare work.
+        if matches!(self.device, Device::Cpu) {
+            tch::set_num_threads(if alone { self.lone_threads } else { self.threads });
         }
     }
 }
