@@ -28,11 +28,7 @@ use crate::serving::Serving;
     post,
     path = "/v2/models/{name}/infer",
     tag = "open inference protocol",
-    params(
-        ("name" = String, Path, description = "The model's name, as `/info` has it."),
-        ("inference-header-content-length" = Option<usize>, Header, minimum = 1, description = "How many bytes of the body are JSON, where binary data follow."),
-        ("x-request-timeout-ms" = Option<u64>, Header, minimum = 1, description = "Milliseconds in which the answer must come; at most the server's own limit."),
-    ),
+    params(("name" = String, Path, description = "The model's name, as `/info` has it.")),
     request_body(
         content((RequestBody = "application/json"), (Vec<u8> = "application/octet-stream")),
         description = "JSON, or JSON followed by the tensors' bytes.",
@@ -42,9 +38,6 @@ use crate::serving::Serving;
             status = 200,
             description = "The outputs; with binary data if they were asked for.",
             content((ResponseBody = "application/json"), (Vec<u8> = "application/octet-stream")),
-            headers(
-                ("inference-header-content-length" = Option<usize>, description = "How many bytes of the body are JSON, where binary data follow."),
-            )
         ),
         InferErrors,
     ),

@@ -57,6 +57,7 @@ pub(super) struct Body<'a> {
     #[schema(value_type = Option<Object>)]
     parameters: Option<Map<String, Value>>,
     #[serde(borrow)]
+    #[schema(min_items = 1)]
     inputs: Vec<Input<'a>>,
     #[serde(default)]
     outputs: Option<Vec<Output>>,
@@ -75,6 +76,7 @@ pub(super) struct Body<'a> {
 #[serde(deny_unknown_fields)]
 struct Input<'a> {
     name: String,
+    #[schema(value_type = Vec<usize>)]
     shape: Vec<i64>,
     datatype: String,
     /// `binary_data_size`, where the data follow the JSON.

@@ -11,10 +11,10 @@ use std::sync::Arc;
 use axum::extract::State;
 use axum::{Extension, Json};
 use utoipa::openapi::example::ExampleBuilder;
-use utoipa::openapi::path::Operation;
+use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn};
 use utoipa::openapi::schema::Type;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
-use utoipa::openapi::{Components, InfoBuilder, OpenApi, PathItem, RefOr, Server};
+use utoipa::openapi::{Components, InfoBuilder, ObjectBuilder, OpenApi, PathItem, RefOr, Required, Server};
 
 pub(super) use errors::{
     IndexErrors, InferErrors, InfoErrors, KeyErrors, LivenessErrors, LoadErrors, ModelErrors,
@@ -42,6 +42,12 @@ const TAGS: [(&str, &str); 4] = [
     ("documentation", "The model and this interface."),
 ];
 
+const TIMEOUT: &str = "Milliseconds in which the answer must come; at most the server's own limit.";
+const JSON_LENGTH: (&str, Type, &str) = (
+    "inference-header-content-length",
+    Type::Integer,
+    "How many bytes of the body are JSON, where binary data follow.",
+);
 const HEADERS_OF_A_PREDICTION: [(&str, Type, &str); 6] = [
     ("x-truncated", Type::Integer, "How many texts were cut; absent when none was."),
     ("x-truncated-inputs", Type::String, "Which, counted from 0, with commas."),
@@ -108,12 +114,20 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = &mut Operation> {
     [item.get.as_mut(), item.post.as_mut()].into_iter().flatten()
 }
 
-/// What every answer has, an id; and what every prediction has, its times.
+/// What every answer has, an id; and what every prediction has, a limit and its times.
 fn complete(operation: &mut Operation) {
-    let predicts = operation.request_body.is_some();
-    if let Some(RefOr::T(answer)) = operation.responses.responses.get_mut("200").filter(|_| predicts) {
-        for (name, of, what) in HEADERS_OF_A_PREDICTION {
-            answer.headers.insert(name.to_owned(), RefOr::T(errors::header(of, what)));
+    if let Some(RefOr::T(body)) = &operation.request_body {
+        let parameters = operation.parameters.get_or_insert_with(Vec::new);
+        parameters.push(number_header("x-request-timeout-ms", TIMEOUT).into());
+        let is_binary = body.content.contains_key("application/octet-stream");
+        if is_binary {
+            parameters.push(number_header(JSON_LENGTH.0, JSON_LENGTH.2).into());
+        }
+        if let Some(RefOr::T(answer)) = operation.responses.responses.get_mut("200") {
+            let binary = is_binary.then_some(JSON_LENGTH);
+            for (name, of, what) in HEADERS_OF_A_PREDICTION.into_iter().chain(binary) {
+                answer.headers.insert(name.to_owned(), RefOr::T(errors::header(of, what)));
+            }
         }
     }
     for response in operation.responses.responses.values_mut() {
@@ -125,6 +139,17 @@ fn complete(operation: &mut Operation) {
             response.headers.insert("x-request-id".to_owned(), RefOr::T(id));
         }
     }
+}
+
+/// A header of a request, which may be absent; if not, it is a number from 1 on.
+fn number_header(name: &str, description: &str) -> Parameter {
+    ParameterBuilder::new()
+        .name(name)
+        .parameter_in(ParameterIn::Header)
+        .required(Required::False)
+        .schema(Some(ObjectBuilder::new().schema_type(Type::Integer).minimum(Some(1))))
+        .description(Some(description))
+        .build()
 }
 
 fn set_examples(api: &mut OpenApi, examples: &[(&'static str, serde_json::Value)]) {

@@ -35,9 +35,6 @@ use crate::task::Task;
     post,
     path = "/predict",
     tag = "predictions",
-    params(
-        ("x-request-timeout-ms" = Option<u64>, Header, minimum = 1, description = "Milliseconds in which the answer must come; at most the server's own limit."),
-    ),
     request_body(
         content((PredictRequest = "application/json"), (ImageFile = "image/jpeg"), (ImageFile = "image/png"), (ImageFile = "image/webp")),
         description = "Compressed with gzip or deflate (`content-encoding`), or not at all.",

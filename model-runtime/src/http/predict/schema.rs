@@ -63,6 +63,11 @@ pub(in crate::http) fn narrow(document: &mut OpenApi, task: TaskKind) {
     for (general, own) in [(PredictRequest::name(), shape.request), (PredictAnswer::name(), shape.answer)] {
         components.schemas.insert(general.into_owned(), Ref::from_schema_name(own).into());
     }
+    let operation = document.paths.paths.get_mut("/predict").and_then(|item| item.post.as_mut());
+    let Some(RefOr::T(body)) = operation.and_then(|operation| operation.request_body.as_mut()) else {
+        return;
+    };
+    body.content.retain(|kind, _| task == TaskKind::ImageClassification || kind == "application/json");
 }
 
 /// A black pixel, as PNG in Base64.
