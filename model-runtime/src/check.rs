@@ -19,13 +19,6 @@ use crate::task::token_classification::{Classifier, Entity};
 use crate::task::{Strategy, Task};
 use crate::text::{TextTokenizer, Tokenized};
 
-/// For models that bring no examples of their own: names, places, numbers, several scripts.
-const GENERIC_EXAMPLES: [&str; 3] = [
-    "My name is Zoë Müller and I live in Berlin.",
-    "Ada Lovelace wrote to Charles Babbage from London on 10 July 1843.",
-    "東京の田中さんは 👩‍🚀 ada@example.org に手紙を書いた。",
-];
-
 /// The width and the height of an image that shows every value of a channel.
 const GRADIENT: u32 = 256;
 
@@ -83,9 +76,7 @@ struct Report<'a> {
 pub(crate) fn run_examples(model: &LoadedModel, backend: &TorchScript) -> Result<Vec<Example>, Failure> {
     match &model.reader {
         Reader::Text(tokenizer) => {
-            let own = &model.description.examples;
-            let generic = || GENERIC_EXAMPLES.iter().map(|text| (*text).to_owned()).collect();
-            let texts: Vec<String> = if own.is_empty() { generic() } else { own.clone() };
+            let texts = &model.description.examples;
             texts.iter().map(|text| try_text(model, backend, tokenizer, text)).collect()
         }
         Reader::Image(preprocessor) => {

@@ -14,11 +14,13 @@
 //! - [`text`] and [`task`] turn text into ids, and logits into entities with places in the text.
 //! - [`plan`] makes a model that is [`serving`] of settings and a directory; [`hot_change`] replaces it, or only its settings, while
 //!   requests are answered; [`admin`] takes the orders.
-//! - [`http`] talks to clients; [`serve`](mod@serve) ties the life of it all together; [`check`](mod@check) tries a model.
+//! - [`http`] talks to clients; [`serve`](mod@serve) ties the life of it all together; [`check`](mod@check) tries a model,
+//!   [`bench`](mod@bench) measures it.
 
 pub mod admin;
 pub mod backend;
 pub mod batcher;
+pub mod bench;
 pub mod check;
 pub mod config;
 pub mod engine;
@@ -37,3 +39,4 @@ pub mod serve;
 pub mod serving;
 pub mod task;
 pub mod text;
+pub mod traces;

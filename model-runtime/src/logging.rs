@@ -1,4 +1,6 @@
-//! The log: one line or one JSON object an event, on standard error; standard output is left to `check`.
+//! The log: one line or one JSON object an event, on standard error; standard output is left to `check` and `bench`.
+//!
+//! What belongs to a request is logged with its id: `request{request_id=…}` before the message, or `"span":{"request_id":…}` in JSON.
 
 use std::sync::Once;
 
@@ -18,7 +20,7 @@ pub fn start(format: LogFormat, level: &str) -> Result<(), String> {
         .log_internal_errors(false);
     match format {
         LogFormat::Text => base.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
-        LogFormat::Json => base.json().flatten_event(true).init(),
+        LogFormat::Json => base.json().flatten_event(true).with_span_list(false).init(),
     }
     log_panics();
     Ok(())
@@ -32,8 +34,8 @@ fn log_panics() {
             let payload = panic.payload();
             let text = payload.downcast_ref::<String>().map(String::as_str);
             let message = text.or_else(|| payload.downcast_ref::<&str>().copied()).unwrap_or("no message");
-            let message = message.replace('\n', " ");
-            tracing::error!(place, message, "panic");
+            // Not `message`: in JSON that is the word "panic".
+            tracing::error!(place, cause = message.replace('\n', " "), "panic");
         }));
     });
 }

@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use model_runtime::admin::settings;
+use model_runtime::bench::bench;
 use model_runtime::check::check;
 use model_runtime::config::cli::{Cli, Command};
 use model_runtime::serve::serve;
@@ -13,6 +14,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Serve(args) => serve(&args),
         Command::Check(args) => check(&args),
+        Command::Bench(args) => bench(&args),
         Command::Settings(command) => settings(&command),
     };
     match result {

@@ -26,6 +26,7 @@ use crate::logging;
 use crate::metrics::Metrics;
 use crate::plan::{Plan, PlanError};
 use crate::text::TextPool;
+use crate::traces::Traces;
 
 /// Handlers only move bytes; two threads keep probes answered while one of them copies a large body.
 const ASYNC_THREADS: usize = 2;
@@ -33,6 +34,8 @@ const ASYNC_THREADS: usize = 2;
 const FAREWELL: Duration = Duration::from_millis(500);
 /// How long to wait for the model threads once nothing waits for an answer.
 const THREADS_TIMEOUT: Duration = Duration::from_secs(1);
+/// How long a collector that hangs may hold up the end.
+const TRACES_TIMEOUT: Duration = Duration::from_secs(2);
 
 /// Runs the server to its end.
 pub fn serve(args: &ServeArgs) -> Result<Exit, Failure> {
@@ -90,7 +93,11 @@ async fn run(start: Start<'_>) -> Result<Exit, Failure> {
         ),
     })?;
     let metrics = Arc::new(Metrics::new().map_err(|error| internal(error.into()))?);
-    let app = Arc::new(App::new(settings, keys, metrics, Gpus::watch(), TextPool::new(cores)));
+    let traces = Traces::from_environment(|name| std::env::var(name).ok()).unwrap_or_else(|problem| {
+        tracing::warn!("{problem}");
+        None
+    });
+    let app = Arc::new(App::new(settings, keys, metrics, Gpus::watch(), TextPool::new(cores), traces));
     let limits =
         ConnectionLimits { max_open: app.settings.max_connections, head_timeout: app.settings.read_timeout };
     let connections = Connections::accept(listener, router(Arc::clone(&app)), limits);
@@ -124,6 +131,7 @@ async fn run(start: Start<'_>) -> Result<Exit, Failure> {
         cause = app.poison.reported() => end_poisoned(&cause, connections.finish()).await,
     }
     let all_answered = drain(&app, connections, stop).await;
+    finish_traces(&app).await;
     admin.close().await;
     let cut_off = app.in_flight();
     if !all_answered && cut_off > 0 {
@@ -207,6 +215,15 @@ async fn drain(app: &Arc<App>, connections: Connections, mut stop: StopSignals) 
             tracing::warn!(signal = name, "a second signal: not waiting any longer");
             false
         }
+    }
+}
+
+/// Sends the last traces. It blocks, and there is nobody left whom that could hold up.
+async fn finish_traces(app: &Arc<App>) {
+    let app = Arc::clone(app);
+    let finish = move || app.traces.as_ref().map(|traces| traces.finish(TRACES_TIMEOUT));
+    if let Err(error) = tokio::task::spawn_blocking(finish).await {
+        tracing::error!(%error, "sending the last traces failed");
     }
 }
 

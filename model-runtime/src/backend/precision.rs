@@ -7,6 +7,7 @@ use std::str::FromStr;
 
 use serde::de::{Deserializer, Error as _};
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::Devices;
 use crate::model::ModelError;
@@ -21,7 +22,7 @@ pub enum PrecisionChoice {
 }
 
 /// A number format.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Precision {
     /// IEEE 754, 32 bits.

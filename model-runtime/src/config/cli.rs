@@ -42,6 +42,9 @@ pub enum Command {
     /// Load the model, run it on its example sentences and print what was found
     #[command(after_help = EXIT_CODES)]
     Check(CheckArgs),
+    /// Measure the bare model on this machine and recommend settings
+    #[command(after_help = EXIT_CODES)]
+    Bench(BenchArgs),
     /// Show the settings of a running server, or change them, and its model, without a restart
     #[command(subcommand, after_help = EXIT_CODES)]
     Settings(SettingsCommand),
@@ -119,7 +122,7 @@ pub struct ServeArgs {
     pub log_level: String,
 }
 
-/// The flags that `serve` and `check` share.
+/// The flags that all commands with a model share.
 #[derive(Debug, Clone, Args)]
 pub struct ModelArgs {
     /// Directory with model.pt, config.json, tokenizer.json or preprocessor_config.json, and perhaps runtime.toml
@@ -153,6 +156,22 @@ pub struct CheckArgs {
     /// The model and how it is run.
     #[command(flatten)]
     pub model: ModelArgs,
+}
+
+/// The flags of `bench`.
+#[derive(Debug, Args)]
+pub struct BenchArgs {
+    /// The model and how it is run.
+    #[command(flatten)]
+    pub model: ModelArgs,
+
+    /// About how long to measure, from 1 to 3600; the model is loaded before
+    #[arg(long, value_name = "N", default_value = "20", value_parser = clap::value_parser!(u32).range(1..=3600))]
+    pub seconds: u32,
+
+    /// Print JSON instead of tables
+    #[arg(long)]
+    pub json: bool,
 }
 
 /// The flags that the commands of `settings` share.

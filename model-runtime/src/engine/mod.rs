@@ -34,6 +34,8 @@ pub use queue::{Full, Queue, Reservation};
 pub struct Job {
     sample: Sample,
     queued: Instant,
+    /// What is logged for this sample alone is logged in the span of its request.
+    span: tracing::Span,
     reply: oneshot::Sender<Reply>,
 }
 
@@ -49,6 +51,24 @@ pub struct Answer {
     pub queue_time: Duration,
     /// The forward of the whole batch.
     pub inference_time: Duration,
+    /// The batch that it went through the model in.
+    pub batch: Batch,
+}
+
+/// How large a batch was.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Batch {
+    /// How many samples.
+    pub samples: usize,
+    /// How many tokens, padding included.
+    pub tokens: usize,
+}
+
+impl Batch {
+    fn of(rows: &[&Sample]) -> Self {
+        let longest = rows.iter().map(|row| row.size().length).max().unwrap_or_default();
+        Self { samples: rows.len(), tokens: rows.len() * longest }
+    }
 }
 
 /// What the engine is made of.
@@ -168,12 +188,12 @@ impl Drop for Engine {
 
 /// Puts a request's samples into the queue; the replies come in the same order.
 pub fn submit(reservation: &mut Reservation<Job>, samples: Vec<Sample>) -> Vec<oneshot::Receiver<Reply>> {
-    let queued = Instant::now();
+    let (queued, span) = (Instant::now(), tracing::Span::current());
     let mut replies = Vec::with_capacity(samples.len());
     let jobs = samples.into_iter().map(|sample| {
         let (reply, receiver) = oneshot::channel();
         replies.push(receiver);
-        (sample.size(), Job { sample, queued, reply })
+        (sample.size(), Job { sample, queued, span: span.clone(), reply })
     });
     let jobs: Vec<_> = jobs.collect();
     reservation.submit(queued, jobs);

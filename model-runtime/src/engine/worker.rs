@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use super::queue::{Next, Queue};
 use super::token_budget::TokenBudget;
-use super::{Answer, Condition, Job, Poison};
+use super::{Answer, Batch, Condition, Job, Poison};
 use crate::backend::{Backend, ForwardError, Output, Sample};
 use crate::metrics::Metrics;
 
@@ -106,13 +106,15 @@ impl Worker {
             cut |= !rest.is_empty();
             let started = Instant::now();
             let rows: Vec<&Sample> = waiting.iter().map(|job| &job.sample).collect();
+            let batch = Batch::of(&rows);
             let result = self.forward(&rows);
             let inference_time = started.elapsed();
             self.metrics.observe_batch(&rows);
             match result {
                 Ok(outputs) => {
                     for (job, output) in waiting.into_iter().zip(outputs) {
-                        reply(job, started, inference_time, Ok(output));
+                        let passed = Passage { started, inference_time, batch };
+                        reply(job, passed, Ok(output));
                     }
                 }
                 Err(error) => {
@@ -143,11 +145,15 @@ impl Worker {
     fn answer_one_by_one(&self, jobs: Vec<Job>, error: &ForwardError) {
         let alone = jobs.len() == 1;
         for job in jobs {
+            // What is logged now is about this request alone.
+            let span = job.span.clone();
+            let _logged_as_the_requests = span.enter();
+            let batch = Batch::of(&[&job.sample]);
             let started = Instant::now();
             let outputs = if alone { Err(error.clone()) } else { self.forward(&[&job.sample]) };
             let no_answer = || ForwardError::Failed("no answer".to_owned());
             let result = outputs.and_then(|outputs| outputs.into_iter().next().ok_or_else(no_answer));
-            reply(job, started, started.elapsed(), result);
+            reply(job, Passage { started, inference_time: started.elapsed(), batch }, result);
         }
     }
 
@@ -195,10 +201,18 @@ impl Worker {
     }
 }
 
-fn reply(job: Job, started: Instant, inference_time: Duration, result: Result<Output, ForwardError>) {
+/// How a sample went through the model.
+struct Passage {
+    started: Instant,
+    inference_time: Duration,
+    batch: Batch,
+}
+
+fn reply(job: Job, passed: Passage, result: Result<Output, ForwardError>) {
+    let Passage { started, inference_time, batch } = passed;
     let queue_time = started.saturating_duration_since(job.queued);
     // A client may have left meanwhile.
-    let _ = job.reply.send(result.map(|output| Answer { output, queue_time, inference_time }));
+    let _ = job.reply.send(result.map(|output| Answer { output, queue_time, inference_time, batch }));
 }
 
 fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {

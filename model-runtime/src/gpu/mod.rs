@@ -11,6 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use self::through_cuda::OwnGpus;
 use self::through_nvml::VisibleGpus;
@@ -23,7 +24,7 @@ const STALE_AFTER: Duration = Duration::from_secs(15);
 const MEMORY_LIMIT_PERCENT: f64 = 95.0;
 
 /// One GPU's memory, as `/health` shows it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
 pub struct MemoryStats {
     /// The GPU's number, as NVML counts (as CUDA does where NVML shows none).
     pub gpu: u32,

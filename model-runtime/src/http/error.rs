@@ -7,6 +7,7 @@ use axum::http::header::{CONNECTION, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use crate::backend::ForwardError;
 
@@ -21,7 +22,7 @@ pub(crate) enum ApiError {
     Unusable(String),
     #[error("a key is needed: send it as `Authorization: Bearer KEY`")]
     Unauthorized,
-    #[error("no such path; the server has /predict, /v2, /health, /livez, /readyz, /info and /metrics")]
+    #[error("no such path; see /docs for those that there are")]
     NotFound,
     #[error("there is no model `{asked}` here; this server has {served}")]
     NoSuchModel { asked: String, served: String },
@@ -63,36 +64,113 @@ pub(crate) enum ApiError {
 #[derive(Debug, Clone)]
 pub(super) struct Described(pub(super) String);
 
-#[derive(Serialize)]
-struct Body<'a> {
+/// The body of every error.
+#[derive(Serialize, ToSchema)]
+#[schema(as = Error)]
+pub(super) struct ErrorBody {
+    /// What is wrong, and what to do.
     error: String,
-    error_type: &'a str,
+    error_type: ErrorType,
+}
+
+/// The kind of an error, for programs.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub(super) enum ErrorType {
+    InvalidJson,
+    InvalidRequest,
+    Validation,
+    Unauthorized,
+    NotFound,
+    NotImplemented,
+    MethodNotAllowed,
+    RequestTimeout,
+    PayloadTooLarge,
+    UnsupportedMediaType,
+    Overloaded,
+    Inference,
+    OutOfMemory,
+    Poisoned,
+    Internal,
+    DeadlineExceeded,
+    Loading,
+    Draining,
+    Unhealthy,
+}
+
+impl ErrorType {
+    pub(super) fn status(self) -> StatusCode {
+        match self {
+            Self::InvalidJson | Self::InvalidRequest => StatusCode::BAD_REQUEST,
+            Self::Unauthorized => StatusCode::UNAUTHORIZED,
+            Self::NotFound => StatusCode::NOT_FOUND,
+            Self::NotImplemented => StatusCode::NOT_IMPLEMENTED,
+            Self::MethodNotAllowed => StatusCode::METHOD_NOT_ALLOWED,
+            Self::RequestTimeout => StatusCode::REQUEST_TIMEOUT,
+            Self::PayloadTooLarge => StatusCode::PAYLOAD_TOO_LARGE,
+            Self::UnsupportedMediaType => StatusCode::UNSUPPORTED_MEDIA_TYPE,
+            Self::Validation => StatusCode::UNPROCESSABLE_ENTITY,
+            Self::Overloaded => StatusCode::TOO_MANY_REQUESTS,
+            Self::Inference | Self::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::OutOfMemory
+            | Self::Poisoned
+            | Self::DeadlineExceeded
+            | Self::Loading
+            | Self::Draining
+            | Self::Unhealthy => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+
+    /// Whether the answer says, in `Retry-After`, when to come again.
+    pub(super) fn passes(self) -> bool {
+        match self {
+            Self::Overloaded
+            | Self::OutOfMemory
+            | Self::Poisoned
+            | Self::DeadlineExceeded
+            | Self::Loading
+            | Self::Draining => true,
+            Self::InvalidJson
+            | Self::InvalidRequest
+            | Self::Validation
+            | Self::Unauthorized
+            | Self::NotFound
+            | Self::NotImplemented
+            | Self::MethodNotAllowed
+            | Self::RequestTimeout
+            | Self::PayloadTooLarge
+            | Self::UnsupportedMediaType
+            | Self::Inference
+            | Self::Internal
+            | Self::Unhealthy => false,
+        }
+    }
 }
 
 impl ApiError {
-    fn kind(&self) -> (StatusCode, &'static str) {
+    fn error_type(&self) -> ErrorType {
         match self {
-            Self::InvalidJson(_) => (StatusCode::BAD_REQUEST, "invalid_json"),
-            Self::WrongShape(_) => (StatusCode::BAD_REQUEST, "invalid_request"),
-            Self::Unusable(_) => (StatusCode::UNPROCESSABLE_ENTITY, "validation"),
-            Self::Unauthorized => (StatusCode::UNAUTHORIZED, "unauthorized"),
-            Self::NotFound | Self::NoSuchModel { .. } => (StatusCode::NOT_FOUND, "not_found"),
-            Self::NotImplemented(_) => (StatusCode::NOT_IMPLEMENTED, "not_implemented"),
-            Self::MethodNotAllowed => (StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed"),
-            Self::TooSlow(_) => (StatusCode::REQUEST_TIMEOUT, "request_timeout"),
-            Self::TooLarge(_) => (StatusCode::PAYLOAD_TOO_LARGE, "payload_too_large"),
+            Self::InvalidJson(_) => ErrorType::InvalidJson,
+            Self::WrongShape(_) => ErrorType::InvalidRequest,
+            Self::Unusable(_) => ErrorType::Validation,
+            Self::Unauthorized => ErrorType::Unauthorized,
+            Self::NotFound | Self::NoSuchModel { .. } => ErrorType::NotFound,
+            Self::NotImplemented(_) => ErrorType::NotImplemented,
+            Self::MethodNotAllowed => ErrorType::MethodNotAllowed,
+            Self::TooSlow(_) => ErrorType::RequestTimeout,
+            Self::TooLarge(_) => ErrorType::PayloadTooLarge,
             Self::MediaType(_) | Self::NoImageType(_) | Self::ContentEncoding(_) => {
-                (StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type")
+                ErrorType::UnsupportedMediaType
             }
-            Self::Overloaded { .. } => (StatusCode::TOO_MANY_REQUESTS, "overloaded"),
-            Self::Inference(_) => (StatusCode::INTERNAL_SERVER_ERROR, "inference"),
-            Self::OutOfMemory(_) => (StatusCode::SERVICE_UNAVAILABLE, "out_of_memory"),
-            Self::Poisoned(_) => (StatusCode::SERVICE_UNAVAILABLE, "poisoned"),
-            Self::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "internal"),
-            Self::DeadlineExceeded(_) => (StatusCode::SERVICE_UNAVAILABLE, "deadline_exceeded"),
-            Self::Loading => (StatusCode::SERVICE_UNAVAILABLE, "loading"),
-            Self::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining"),
-            Self::Unhealthy(_) => (StatusCode::SERVICE_UNAVAILABLE, "unhealthy"),
+            Self::Overloaded { .. } => ErrorType::Overloaded,
+            Self::Inference(_) => ErrorType::Inference,
+            Self::OutOfMemory(_) => ErrorType::OutOfMemory,
+            Self::Poisoned(_) => ErrorType::Poisoned,
+            Self::Internal(_) => ErrorType::Internal,
+            Self::DeadlineExceeded(_) => ErrorType::DeadlineExceeded,
+            Self::Loading => ErrorType::Loading,
+            Self::Draining => ErrorType::Draining,
+            Self::Unhealthy(_) => ErrorType::Unhealthy,
         }
     }
 
@@ -100,12 +178,7 @@ impl ApiError {
     fn retry_after(&self) -> Option<u64> {
         match self {
             Self::Overloaded { retry_after, .. } => Some(*retry_after),
-            Self::DeadlineExceeded(_)
-            | Self::Loading
-            | Self::Draining
-            | Self::OutOfMemory(_)
-            | Self::Poisoned(_) => Some(1),
-            _ => None,
+            other => other.error_type().passes().then_some(1),
         }
     }
 
@@ -146,9 +219,10 @@ impl From<ForwardError> for ApiError {
 
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
-        let (status, error_type) = self.kind();
+        let error_type = self.error_type();
         let error = shortened(self.to_string());
-        let mut response = (status, Json(Body { error: error.clone(), error_type })).into_response();
+        let body = ErrorBody { error: error.clone(), error_type };
+        let mut response = (error_type.status(), Json(body)).into_response();
         response.extensions_mut().insert(Described(error));
         if matches!(self, Self::Unauthorized) {
             // RFC 9110, section 11.6.1, wants it with every 401.

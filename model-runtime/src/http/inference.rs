@@ -9,6 +9,7 @@
 //! A protocol brings two functions, `read` and `write`, which run in the text pool. The client leaving drops the future, and with it the
 //! reservation: its samples leave the queue.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -21,6 +22,7 @@ use crate::backend::{Output, Sample};
 use crate::engine::{Answer, Full, Job, Reservation, submit};
 use crate::metrics::Times;
 use crate::serving::Serving;
+use crate::traces::{Course, Passage};
 
 /// A request that is ready for the model.
 pub(super) struct Reading<A> {
@@ -119,25 +121,31 @@ async fn run<A: Send + 'static>(
     write: impl FnOnce(&Serving, A, Vec<Option<Output>>) -> Result<Writing, ApiError> + Send + 'static,
 ) -> Result<Response, ApiError> {
     let Reading { asked, samples, mut reservation, preparation, .. } = reading;
+    let mut course = Course { preparation, prepared: Instant::now(), passages: BTreeSet::new() };
     let mut times = Times { tokenization: preparation, ..Times::default() };
     let mut outputs: Vec<Option<Output>> = vec![None; samples.len()];
     let (places, samples): (Vec<usize>, Vec<Sample>) =
         samples.into_iter().enumerate().filter_map(|(place, sample)| Some((place, sample?))).unzip();
     for (place, reply) in places.into_iter().zip(submit(&mut reservation, samples)) {
         let ended = |_| ApiError::Internal("the model threads have ended".to_owned());
-        let Answer { output, queue_time, inference_time } = reply.await.map_err(ended)??;
+        let Answer { output, queue_time, inference_time, batch } = reply.await.map_err(ended)??;
         times.queue = times.queue.max(queue_time);
         times.inference = times.inference.max(inference_time);
+        course.passages.insert(Passage { queue_time, inference_time, batch });
         if let Some(place) = outputs.get_mut(place) {
             *place = Some(output);
         }
     }
 
+    let answering = Instant::now();
     let writing = app.texts.run(move || write(&serving, asked, outputs)).await;
     let Writing { mut response, inputs, truncated } =
         writing.map_err(|failed| ApiError::Internal(failed.to_string()))??;
     times.total = began.elapsed();
     app.metrics.observe_success(inputs, truncated, times);
+    if let Some(traces) = &app.traces {
+        traces.record(&course, answering);
+    }
     add_times(&mut response, times);
     Ok(response)
 }

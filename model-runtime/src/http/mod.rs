@@ -6,9 +6,11 @@ mod array_json;
 mod body;
 mod connections;
 mod deadline;
+mod docs;
 mod error;
 mod inference;
 mod open_inference;
+mod openapi;
 #[doc(hidden)]
 pub mod parsers;
 mod predict;
@@ -18,6 +20,7 @@ mod router;
 mod state;
 mod tensors;
 mod texts;
+mod trace;
 
 pub use api_key::ApiKeys;
 pub use connections::{ConnectionLimits, Connections};

@@ -9,8 +9,10 @@ use axum::http::StatusCode;
 use axum::http::header::CONTENT_TYPE;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::error::ApiError;
+use super::openapi::{InfoErrors, LivenessErrors, ReadinessErrors};
 use super::state::{App, Phase};
 use crate::backend::Precision;
 use crate::gpu::MemoryStats;
@@ -21,7 +23,7 @@ use crate::task::{Function, Pooling, Strategy, Task, TaskKind};
 const NEARLY_FULL_PERCENT: usize = 90;
 
 /// The state that `/health` reports, with its HTTP status: Consul reads 2xx as passing, 429 as warning, else critical.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 enum Status {
     Ok,
@@ -32,27 +34,36 @@ enum Status {
     Poisoned,
 }
 
-#[derive(Serialize)]
+/// What this instance really is able to do.
+#[derive(Serialize, ToSchema)]
 struct Health {
     status: Status,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
+    /// Why it is not `ok`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     reasons: Vec<String>,
     gpu_count: usize,
     memory_stats: Vec<MemoryStats>,
+    /// The model's name; null while it is loading.
     model: Option<String>,
+    /// Of the settings that were changed while running, if they have one.
     #[serde(skip_serializing_if = "Option::is_none")]
     settings_version: Option<String>,
+    /// Where the model runs.
     device: Option<String>,
+    /// Inputs that wait for the model.
     queue_depth: usize,
+    /// As many may wait.
     queue_capacity: usize,
+    /// Requests being answered.
     in_flight: usize,
     failed_batches: u64,
-    last_error: Option<Error>,
+    last_error: Option<LastError>,
     uptime_seconds: u64,
 }
 
-#[derive(Serialize)]
-struct Error {
+/// What went wrong in the model last.
+#[derive(Serialize, ToSchema)]
+struct LastError {
     message: String,
     seconds_ago: u64,
 }
@@ -68,6 +79,16 @@ impl Status {
 }
 
 /// What this instance really is able to do.
+#[utoipa::path(
+    get,
+    path = "/health",
+    tag = "probes",
+    responses(
+        (status = 200, description = "`ok`.", body = Health),
+        (status = 429, description = "`degraded`: served, but near a limit. Consul reads it as a warning.", body = Health),
+        (status = 503, description = "`loading`, `draining`, `failed` or `poisoned`: not served.", body = Health),
+    )
+)]
 pub(super) async fn health(State(app): State<Arc<App>>) -> Response {
     let health = Health::of(&app, Instant::now());
     (health.status.code(), Json(health)).into_response()
@@ -95,7 +116,7 @@ impl Health {
             Phase::Ready if !strains.is_empty() => Status::Degraded,
             Phase::Ready => Status::Ok,
         };
-        let last_error = condition.and_then(|condition| condition.last_error()).map(|error| Error {
+        let last_error = condition.and_then(|condition| condition.last_error()).map(|error| LastError {
             message: error.message,
             seconds_ago: now.saturating_duration_since(error.at).as_secs(),
         });
@@ -161,24 +182,38 @@ pub(super) fn ready(app: &App) -> Result<(), ApiError> {
     }
 }
 
-/// Whether it is alive.
+/// Whether the server is alive: it answers, no model thread hangs, no GPU is lost. If not, restart it.
+#[utoipa::path(
+    get,
+    path = "/livez",
+    tag = "probes",
+    responses((status = 200, description = "Alive.", body = String, content_type = "text/plain"), LivenessErrors)
+)]
 pub(super) async fn livez(State(app): State<Arc<App>>) -> Response {
     alive(&app, Instant::now()).map(|()| "ok\n").into_response()
 }
 
-/// Whether it is ready.
+/// Whether predictions are accepted. If not, send none.
+#[utoipa::path(
+    get,
+    path = "/readyz",
+    tag = "probes",
+    responses((status = 200, description = "Ready.", body = String, content_type = "text/plain"), ReadinessErrors)
+)]
 pub(super) async fn readyz(State(app): State<Arc<App>>) -> Response {
     ready(&app).map(|()| "ok\n").into_response()
 }
 
-#[derive(Serialize)]
+/// Which model this is, and how it is run.
+#[derive(Serialize, ToSchema)]
 struct Info<'a> {
     model: &'a str,
     model_version: Option<&'a str>,
     license: Option<&'a str>,
     attribution: Option<&'a str>,
     task: &'a str,
-    #[serde(skip_serializing_if = "<[String]>::is_empty")]
+    /// In the order of the model's outputs.
+    #[serde(default, skip_serializing_if = "<[String]>::is_empty")]
     labels: &'a [String],
     #[serde(skip_serializing_if = "Option::is_none")]
     dimension: Option<usize>,
@@ -206,38 +241,51 @@ struct Info<'a> {
 }
 
 /// What images are made to, in pixels.
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
 struct ImageSize {
     height: usize,
     width: usize,
 }
 
 /// What requests that do not say otherwise get.
-#[derive(Serialize)]
-#[serde(untagged)]
-enum Defaults {
-    TokenClassification { aggregation_strategy: Strategy },
-    Classification { function_to_apply: Function },
-    FeatureExtraction { pooling: Pooling, normalize: bool },
-    Tensors {},
+#[derive(Default, Serialize, ToSchema)]
+struct Defaults {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    aggregation_strategy: Option<Strategy>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    function_to_apply: Option<Function>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pooling: Option<Pooling>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    normalize: Option<bool>,
 }
 
 impl From<Task> for Defaults {
     fn from(task: Task) -> Self {
+        let none = Self::default();
         match task {
             Task::TokenClassification { aggregation } => {
-                Self::TokenClassification { aggregation_strategy: aggregation }
+                Self { aggregation_strategy: Some(aggregation), ..none }
             }
             Task::TextClassification { function } | Task::ImageClassification { function } => {
-                Self::Classification { function_to_apply: function }
+                Self { function_to_apply: Some(function), ..none }
             }
-            Task::FeatureExtraction { pooling, normalize } => Self::FeatureExtraction { pooling, normalize },
-            Task::Tensors => Self::Tensors {},
+            Task::FeatureExtraction { pooling, normalize } => {
+                Self { pooling: Some(pooling), normalize: Some(normalize), ..none }
+            }
+            Task::Tensors => none,
         }
     }
 }
 
 /// Which model this is, and how it is run.
+#[utoipa::path(
+    get,
+    path = "/info",
+    tag = "documentation",
+    responses((status = 200, description = "The model.", body = Info), InfoErrors),
+    security((), ("api_key" = []))
+)]
 pub(super) async fn info(State(app): State<Arc<App>>) -> Response {
     let Some(serving) = app.serving() else { return ApiError::Loading.into_response() };
     let model = &serving.model;
@@ -277,6 +325,12 @@ pub(super) async fn info(State(app): State<Arc<App>>) -> Response {
 }
 
 /// The figures, for Prometheus.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    tag = "probes",
+    responses((status = 200, description = "Prometheus' text format.", body = String, content_type = "text/plain; version=0.0.4; charset=utf-8"))
+)]
 pub(super) async fn metrics(State(app): State<Arc<App>>) -> Response {
     let serving = app.serving();
     let queue = serving.as_ref().map(|serving| serving.engine.queue());

@@ -1,9 +1,12 @@
 //! A name for each request, so that a client's complaint and a line of the log can be put together.
+//!
+//! Whatever is logged while a request is worked on is logged within its span, on whichever thread, and so has its id.
 
 use axum::body::Body;
 use axum::http::{HeaderName, HeaderValue, Request};
 use axum::middleware::Next;
 use axum::response::Response;
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 use super::error::Described;
@@ -18,15 +21,15 @@ pub(super) async fn carry(request: Request<Body>, next: Next) -> Response {
     let id = request.headers().get(REQUEST_ID).filter(|id| is_usable(id)).cloned();
     let id = id.unwrap_or_else(new_id);
     let path = request.uri().path().to_owned();
-    let mut response = next.run(request).await;
+    // At the highest level, so that it is there for whatever is logged at all.
+    let span = tracing::error_span!("request", request_id = %String::from_utf8_lossy(id.as_bytes()));
+    let mut response = next.run(request).instrument(span.clone()).await;
     let status = response.status().as_u16();
     let error = response.extensions().get::<Described>().map_or("", |described| described.0.as_str());
-    let id_text = String::from_utf8_lossy(id.as_bytes()).into_owned();
-    if status == 500 {
-        tracing::error!(request_id = id_text, path, status, error, "a request failed");
-    } else {
-        tracing::debug!(request_id = id_text, path, status, error, "answered");
-    }
+    span.in_scope(|| match status {
+        500 => tracing::error!(path, status, error, "a request failed"),
+        _ => tracing::debug!(path, status, error, "answered"),
+    });
     response.headers_mut().insert(REQUEST_ID, id);
     response
 }

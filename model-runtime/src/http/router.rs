@@ -2,47 +2,59 @@
 
 use std::sync::Arc;
 
-use axum::Router;
 use axum::extract::State;
 use axum::http::HeaderValue;
 use axum::http::header::CONNECTION;
 use axum::middleware::{from_fn, from_fn_with_state, map_response_with_state};
 use axum::response::Response;
 use axum::routing::{get, post};
+use axum::{Extension, Router};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::error::ApiError;
+use super::open_inference::{infer, metadata, repository};
+use super::openapi::Document;
 use super::state::{App, Phase};
-use super::{api_key, open_inference, predict, probes, request_id};
+use super::{api_key, docs, openapi, predict, probes, request_id, trace};
 
-/// All routes over this state.
+/// A model's paths may name its version, too.
+const VERSION: &str = "/v2/models/{name}/versions/{version}";
+
+/// All routes over this state. Each comes with its part of the document of the interface.
 pub fn router(app: Arc<App>) -> Router {
-    const MODEL: [&str; 2] = ["/v2/models/{name}", "/v2/models/{name}/versions/{version}"];
-    let mut guarded = Router::new()
-        .route("/predict", post(predict::predict))
-        .route("/info", get(probes::info))
-        .route("/v2", get(open_inference::server))
-        .route("/v2/repository/index", post(open_inference::index))
-        .route("/v2/repository/models/{name}/load", post(open_inference::load_or_unload))
-        .route("/v2/repository/models/{name}/unload", post(open_inference::load_or_unload));
-    let mut open = Router::new()
-        .route("/health", get(probes::health))
-        .route("/livez", get(probes::livez))
-        .route("/readyz", get(probes::readyz))
-        .route("/metrics", get(probes::metrics))
-        .route("/v2/health/live", get(open_inference::server_live))
-        .route("/v2/health/ready", get(open_inference::server_ready));
-    for model in MODEL {
-        guarded = guarded
-            .route(model, get(open_inference::model))
-            .route(&format!("{model}/infer"), post(open_inference::infer));
-        open = open.route(&format!("{model}/ready"), get(open_inference::model_ready));
-    }
-    guarded
-        .route_layer(from_fn_with_state(Arc::clone(&app), api_key::require))
-        .merge(open)
+    let predictions = OpenApiRouter::new()
+        .routes(routes!(predict::predict))
+        .routes(routes!(infer::infer))
+        .route(&format!("{VERSION}/infer"), post(infer::infer))
+        .route_layer(from_fn_with_state(Arc::clone(&app), trace::follow));
+    let guarded = predictions
+        .routes(routes!(probes::info))
+        .routes(routes!(metadata::server))
+        .routes(routes!(metadata::model))
+        .routes(routes!(repository::index))
+        .routes(routes!(repository::load))
+        .routes(routes!(repository::unload))
+        .route(VERSION, get(metadata::model))
+        .route_layer(from_fn_with_state(Arc::clone(&app), api_key::require));
+    let (router, api) = guarded
+        .routes(routes!(probes::health))
+        .routes(routes!(probes::livez))
+        .routes(routes!(probes::readyz))
+        .routes(routes!(probes::metrics))
+        .routes(routes!(metadata::server_live))
+        .routes(routes!(metadata::server_ready))
+        .routes(routes!(metadata::model_ready))
+        .routes(routes!(openapi::openapi))
+        .routes(routes!(docs::page))
+        .split_for_parts();
+    router
+        .route(&format!("{VERSION}/ready"), get(metadata::model_ready))
+        .route("/docs/{file}", get(docs::file))
         .fallback(async || ApiError::NotFound)
         // axum adds the Allow header.
         .method_not_allowed_fallback(async || ApiError::MethodNotAllowed)
+        .layer(Extension(Document::new(api)))
         .layer(map_response_with_state(Arc::clone(&app), close_while_draining))
         .layer(from_fn(request_id::carry))
         .with_state(app)

@@ -11,6 +11,7 @@ use crate::gpu::Gpus;
 use crate::metrics::{Metrics, ModelInfo};
 use crate::serving::Serving;
 use crate::text::TextPool;
+use crate::traces::Traces;
 
 /// Where in its life the server is. It only ever goes forward.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,6 +37,8 @@ pub struct App {
     pub gpus: Gpus,
     /// Where texts are worked on.
     pub texts: TextPool,
+    /// Where the course of predictions is told to, if anywhere.
+    pub traces: Option<Traces>,
     /// Whether a GPU is lost to the process.
     pub poison: Arc<Poison>,
     /// When the process began to serve.
@@ -63,6 +66,7 @@ impl App {
         metrics: Arc<Metrics>,
         gpus: Gpus,
         texts: TextPool,
+        traces: Option<Traces>,
     ) -> Self {
         Self {
             settings,
@@ -70,6 +74,7 @@ impl App {
             metrics,
             gpus,
             texts,
+            traces,
             poison: Arc::default(),
             started: Instant::now(),
             life: RwLock::default(),

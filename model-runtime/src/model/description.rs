@@ -12,6 +12,13 @@ use crate::text::TokenizerError;
 /// Without any word from config.json or runtime.toml, texts are cut here: what nearly all BERT-like models take.
 const USUAL_MAX_SEQ_LENGTH: usize = 512;
 
+/// For models of texts that bring no examples of their own: names, places, numbers, several scripts.
+const GENERIC_EXAMPLES: [&str; 3] = [
+    "My name is Zoë Müller and I live in Berlin.",
+    "Ada Lovelace wrote to Charles Babbage from London on 10 July 1843.",
+    "東京の田中さんは 👩‍🚀 ada@example.org に手紙を書いた。",
+];
+
 /// What the files of the directory say, merged and checked.
 #[derive(Debug, Clone)]
 pub struct Description {
@@ -25,7 +32,7 @@ pub struct Description {
     pub form: Form,
     /// The labels in the order of the outputs; a model of vectors or tensors has none.
     pub labels: Vec<String>,
-    /// Sentences for `check`, or files in the directory with images.
+    /// Sentences for `check` and the document of the interface (of texts there are some, own or general ones), or files in the directory with images.
     pub examples: Vec<String>,
 }
 
@@ -128,14 +135,11 @@ impl Description {
                 segments: config.type_vocab_size.unwrap_or(1),
             })
         };
-        Ok(Self {
-            dir: dir.to_owned(),
-            card: card(dir, file),
-            task,
-            form,
-            labels,
-            examples: file.examples.clone(),
-        })
+        let mut examples = file.examples.clone();
+        if examples.is_empty() && form.text().is_some() {
+            examples.extend(GENERIC_EXAMPLES.map(str::to_owned));
+        }
+        Ok(Self { dir: dir.to_owned(), card: card(dir, file), task, form, labels, examples })
     }
 
     /// A model of plain tensors has no files but `model.pt`, and its inputs and outputs are in runtime.toml.

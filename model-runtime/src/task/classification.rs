@@ -1,12 +1,13 @@
 //! Classification of a whole text or image: its labels with their scores, in the shape of Hugging Face's pipelines.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use super::softmax;
 use crate::backend::{Granularity, Rows};
 
 /// How logits become scores. The names are those of the pipeline's `function_to_apply`.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Function {
     /// One of the labels holds: scores sum up to 1.
@@ -64,7 +65,8 @@ impl Function {
 }
 
 /// A label and how sure the model is of it.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[schema(example = json!({"label": "positive", "score": 0.993}))]
 pub struct Scored {
     /// The label.
     pub label: String,

@@ -4,11 +4,12 @@
 //! here.
 
 use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
 
 use crate::backend::{Granularity, Rows};
 
 /// How the tokens' vectors become the text's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum Pooling {
     /// They do not: each token keeps its own.

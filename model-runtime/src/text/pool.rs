@@ -30,7 +30,9 @@ impl TextPool {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, TextWorkFailed> {
         let permit = Arc::clone(&self.permits).acquire_owned().await;
+        let span = tracing::Span::current();
         let running = tokio::task::spawn_blocking(move || {
+            let _logged_as_the_callers = span.entered();
             // Moved in, so that work whose client has left still counts until it ends.
             let _permit = permit;
             work()
@@ -42,6 +44,32 @@ impl TextPool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::sync::mpsc::{Sender, channel};
+    use std::thread::ThreadId;
+    use tracing::span::Id;
+    use tracing::{Instrument as _, Subscriber};
+    use tracing_subscriber::Layer;
+    use tracing_subscriber::layer::{Context, SubscriberExt as _};
+
+    /// Tells on which threads spans are entered.
+    struct Entered(Sender<ThreadId>);
+
+    impl<S: Subscriber> Layer<S> for Entered {
+        fn on_enter(&self, _: &Id, _: Context<'_, S>) {
+            self.0.send(std::thread::current().id()).unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn work_is_logged_as_the_callers() {
+        let (sender, entered) = channel();
+        let _logging = tracing::subscriber::set_default(tracing_subscriber::registry().with(Entered(sender)));
+        let pool = TextPool::new(1);
+        let work = pool.run(|| std::thread::current().id());
+        let worker = work.instrument(tracing::error_span!("request")).await.unwrap();
+        assert_ne!(worker, std::thread::current().id());
+        assert!(entered.try_iter().any(|thread| thread == worker));
+    }
 
     #[tokio::test]
     async fn a_panic_in_one_piece_of_work_is_an_error_and_the_next_one_runs() {

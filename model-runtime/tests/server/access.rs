@@ -2,16 +2,10 @@
 
 use serde_json::json;
 
-use crate::support::{Server, model_dir, program};
+use crate::support::{Server, key_file, model_dir, program};
 
 const KEY: &str = "a-key-for-the-tests-0123456789";
 const NEXT_KEY: &str = "the-key-that-comes-after-it-0123";
-
-fn key_file(text: &str) -> tempfile::NamedTempFile {
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), text).unwrap();
-    file
-}
 
 #[tokio::test]
 async fn without_a_key_there_is_no_prediction_but_probes_and_metrics_are_open() {
@@ -33,7 +27,7 @@ async fn without_a_key_there_is_no_prediction_but_probes_and_metrics_are_open() 
     assert_eq!(ask(Some(KEY)).await.unwrap().status(), 200);
     assert_eq!(ask(Some(NEXT_KEY)).await.unwrap().status(), 200);
     assert_eq!(server.get("/info").await.0, 401);
-    for open in ["/livez", "/readyz", "/health", "/metrics"] {
+    for open in ["/livez", "/readyz", "/health", "/metrics", "/openapi.json", "/docs"] {
         assert_eq!(reqwest::get(format!("{}{open}", server.url)).await.unwrap().status(), 200, "{open}");
     }
     server.stop();
@@ -59,7 +53,8 @@ async fn each_answer_has_the_id_of_its_request_and_so_has_the_log() {
     let answer = request.json(&json!({"inputs": "Zoë"})).send().await.unwrap();
     assert_eq!(answer.headers()["x-request-id"], "complaint-4711");
     let logged = server.wait_for_log("answered");
-    assert_eq!((&logged["request_id"], &logged["path"]), (&json!("complaint-4711"), &json!("/predict")));
+    let id = &logged["span"]["request_id"];
+    assert_eq!((id, &logged["path"]), (&json!("complaint-4711"), &json!("/predict")));
 
     let mut made = Vec::new();
     for path in ["/readyz", "/nowhere"] {

@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod access;
 #[cfg(test)]
+mod bench;
+#[cfg(test)]
 mod device;
 #[cfg(test)]
 mod expected;
@@ -19,6 +21,8 @@ mod life;
 #[cfg(test)]
 mod open_inference;
 #[cfg(test)]
+mod openapi;
+#[cfg(test)]
 mod predict;
 #[cfg(test)]
 mod refusals;
@@ -30,3 +34,5 @@ mod support;
 mod tasks;
 #[cfg(test)]
 mod tensors;
+#[cfg(test)]
+mod traces;

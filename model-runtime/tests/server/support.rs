@@ -59,17 +59,24 @@ pub(crate) fn copy_of(model: &Path) -> tempfile::TempDir {
     copy
 }
 
+/// A file of keys.
+pub(crate) fn key_file(text: &str) -> tempfile::NamedTempFile {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), text).unwrap();
+    file
+}
+
 /// Replaces one file of a copied model directory.
 pub(crate) fn replace(dir: &Path, name: &str, content: &[u8]) {
     std::fs::remove_file(dir.join(name)).unwrap();
     std::fs::write(dir.join(name), content).unwrap();
 }
 
-/// The program, without any MODEL_RUNTIME_* variable of the caller's.
+/// The program, without any variable of the caller's that it reads.
 pub(crate) fn program() -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_model-runtime"));
     for (name, _) in std::env::vars_os() {
-        if name.to_string_lossy().starts_with("MODEL_RUNTIME_") {
+        if ["MODEL_RUNTIME_", "OTEL_"].iter().any(|prefix| name.to_string_lossy().starts_with(prefix)) {
             command.env_remove(name);
         }
     }
@@ -112,9 +119,13 @@ impl Server {
 
     /// Starts it and waits until it listens; the model is still loading.
     pub(crate) fn listening(model: &Path, flags: &[&str]) -> Self {
+        Self::start(program(), model, flags)
+    }
+
+    /// The same of a program whose environment a test has set.
+    pub(crate) fn start(mut command: Command, model: &Path, flags: &[&str]) -> Self {
         // In a build of the whole workspace reqwest has the supervisor's TLS, and wants a provider chosen even for plain HTTP.
         let _chosen_already = rustls::crypto::ring::default_provider().install_default();
-        let mut command = program();
         command.arg("serve").arg("--model").arg(model);
         // On a GPU `auto` would take half the digits; a test that wants them says so by the flag.
         command.env("MODEL_RUNTIME_PRECISION", "fp32");

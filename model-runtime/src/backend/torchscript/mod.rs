@@ -76,6 +76,14 @@ impl TorchScript {
     }
 }
 
+impl TorchScript {
+    /// As [`Backend::enter_thread`], with another number of CPU threads inside this thread's forwards.
+    pub fn enter_thread_with(&self, threads: usize) {
+        self.enter_thread();
+        tch::set_num_threads(i32::try_from(threads).unwrap_or(i32::MAX));
+    }
+}
+
 impl Backend for TorchScript {
     fn forward(&self, rows: &[&Sample]) -> Result<Vec<Output>, ForwardError> {
         // Gradients are switched off per thread, and forwards come from several.

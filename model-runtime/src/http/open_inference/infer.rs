@@ -11,18 +11,38 @@ use super::super::body::{Received, is_json, media_type, read as read_body};
 use super::super::deadline;
 use super::super::error::ApiError;
 use super::super::inference::{self, Reading, Writing, counted, infer as run};
+use super::super::openapi::InferErrors;
 use super::super::state::App;
 use super::super::tensors::SampleCount;
 use super::super::texts::mark_truncated;
-use super::request::InferRequest;
-use super::response::{JSON_LENGTH, Outputs};
+use super::request::{Body as RequestBody, InferRequest};
+use super::response::{Body as ResponseBody, JSON_LENGTH, Outputs};
 use super::served_model::{ModelPath, ServedModel};
 use super::{pixel_values, raw_output, tensors, texts_and_images, token_ids};
 use crate::backend::Output;
 use crate::model::Form;
 use crate::serving::Serving;
 
-/// Answers an inference request.
+/// Answers tensors.
+#[utoipa::path(
+    post,
+    path = "/v2/models/{name}/infer",
+    tag = "open inference protocol",
+    params(("name" = String, Path, description = "The model's name, as `/info` has it.")),
+    request_body(
+        content((RequestBody = "application/json"), (Vec<u8> = "application/octet-stream")),
+        description = "JSON, or JSON followed by the tensors' bytes.",
+    ),
+    responses(
+        (
+            status = 200,
+            description = "The outputs; with binary data if they were asked for.",
+            content((ResponseBody = "application/json"), (Vec<u8> = "application/octet-stream")),
+        ),
+        InferErrors,
+    ),
+    security((), ("api_key" = []))
+)]
 pub(in crate::http) async fn infer(
     State(app): State<Arc<App>>,
     Path(path): Path<ModelPath>,

@@ -7,9 +7,10 @@ use axum::Json;
 use axum::extract::{Path, State};
 use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
-use serde_json::json;
+use utoipa::ToSchema;
 
 use super::super::error::ApiError;
+use super::super::openapi::{KeyErrors, LivenessErrors, ModelErrors, ModelReadinessErrors, ReadinessErrors};
 use super::super::probes;
 use super::super::state::App;
 use super::served_model::{ModelPath, ServedModel};
@@ -21,14 +22,16 @@ const EXTENSIONS: [&str; 4] = ["binary_tensor_data", "classification", "paramete
 /// What Triton calls TorchScript.
 const PLATFORM: &str = "pytorch_libtorch";
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ServerMetadata)]
 struct Server {
     name: &'static str,
     version: &'static str,
     extensions: [&'static str; 4],
 }
 
-#[derive(Serialize)]
+#[derive(Serialize, ToSchema)]
+#[schema(as = ModelMetadata)]
 struct Model<'a> {
     name: &'a str,
     versions: [&'a str; 1],
@@ -37,23 +40,67 @@ struct Model<'a> {
     outputs: Vec<TensorMetadata>,
 }
 
-/// `GET /v2`.
+#[derive(Serialize, ToSchema)]
+struct ServerLive {
+    live: bool,
+}
+
+#[derive(Serialize, ToSchema)]
+struct ServerReady {
+    live: bool,
+    ready: bool,
+}
+
+#[derive(Serialize, ToSchema)]
+struct ModelReady<'a> {
+    name: &'a str,
+    ready: bool,
+}
+
+/// What this server is, and which extensions of the protocol it has.
+#[utoipa::path(
+    get,
+    path = "/v2",
+    tag = "open inference protocol",
+    responses((status = 200, description = "The server.", body = Server), KeyErrors),
+    security((), ("api_key" = []))
+)]
 pub(in crate::http) async fn server() -> Response {
     let (name, version) = (env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"));
     Json(Server { name, version, extensions: EXTENSIONS }).into_response()
 }
 
-/// `GET /v2/health/live`.
+/// Whether the server is alive.
+#[utoipa::path(
+    get,
+    path = "/v2/health/live",
+    tag = "open inference protocol",
+    responses((status = 200, description = "Alive.", body = ServerLive), LivenessErrors)
+)]
 pub(in crate::http) async fn server_live(State(app): State<Arc<App>>) -> Response {
-    answer(probes::alive(&app, Instant::now()).map(|()| Json(json!({"live": true}))))
+    answer(probes::alive(&app, Instant::now()).map(|()| Json(ServerLive { live: true })))
 }
 
-/// `GET /v2/health/ready`.
+/// Whether the server is ready.
+#[utoipa::path(
+    get,
+    path = "/v2/health/ready",
+    tag = "open inference protocol",
+    responses((status = 200, description = "Ready.", body = ServerReady), ReadinessErrors)
+)]
 pub(in crate::http) async fn server_ready(State(app): State<Arc<App>>) -> Response {
-    answer(probes::ready(&app).map(|()| Json(json!({"live": true, "ready": true}))))
+    answer(probes::ready(&app).map(|()| Json(ServerReady { live: true, ready: true })))
 }
 
-/// `GET /v2/models/{name}[/versions/{version}]`.
+/// The model's tensors.
+#[utoipa::path(
+    get,
+    path = "/v2/models/{name}",
+    tag = "open inference protocol",
+    params(("name" = String, Path, description = "The model's name, as `/info` has it.")),
+    responses((status = 200, description = "The model.", body = Model), ModelErrors),
+    security((), ("api_key" = []))
+)]
 pub(in crate::http) async fn model(State(app): State<Arc<App>>, Path(path): Path<ModelPath>) -> Response {
     answer(loaded(&app).and_then(|serving| {
         let ServedModel { name, version } = ServedModel::of(&serving.model).asked_for(&path)?;
@@ -63,7 +110,14 @@ pub(in crate::http) async fn model(State(app): State<Arc<App>>, Path(path): Path
     }))
 }
 
-/// `GET /v2/models/{name}[/versions/{version}]/ready`.
+/// Whether the model is ready.
+#[utoipa::path(
+    get,
+    path = "/v2/models/{name}/ready",
+    tag = "open inference protocol",
+    params(("name" = String, Path, description = "The model's name, as `/info` has it.")),
+    responses((status = 200, description = "Ready.", body = ModelReady), ModelReadinessErrors)
+)]
 pub(in crate::http) async fn model_ready(
     State(app): State<Arc<App>>,
     Path(path): Path<ModelPath>,
@@ -71,7 +125,7 @@ pub(in crate::http) async fn model_ready(
     answer(loaded(&app).and_then(|serving| {
         let ServedModel { name, .. } = ServedModel::of(&serving.model).asked_for(&path)?;
         probes::ready(&app)?;
-        Ok(Json(json!({"name": name, "ready": true})).into_response())
+        Ok(Json(ModelReady { name, ready: true }).into_response())
     }))
 }
 

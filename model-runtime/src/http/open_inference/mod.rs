@@ -10,11 +10,11 @@
 
 mod bytes_elements;
 mod classification;
-mod infer;
-mod metadata;
+pub(super) mod infer;
+pub(super) mod metadata;
 mod pixel_values;
 mod raw_output;
-mod repository;
+pub(super) mod repository;
 mod request;
 mod response;
 mod served_model;
@@ -24,7 +24,4 @@ mod tensors;
 mod texts_and_images;
 mod token_ids;
 
-pub(super) use infer::infer;
-pub(super) use metadata::{model, model_ready, server, server_live, server_ready};
-pub(super) use repository::{index, load_or_unload};
 pub(super) use request::InferRequest;

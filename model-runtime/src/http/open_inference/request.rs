@@ -7,6 +7,7 @@ use serde::Deserialize;
 use serde::de::IgnoredAny;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
+use utoipa::ToSchema;
 
 use super::super::array_json::{read_array, read_strings};
 use super::super::body::parse_object;
@@ -43,41 +44,60 @@ pub(super) struct RequestedOutput {
     pub(super) classes: Option<usize>,
 }
 
-#[derive(Deserialize)]
+/// A request to a model.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = InferRequest)]
 #[serde(deny_unknown_fields)]
-struct Body<'a> {
+pub(super) struct Body<'a> {
+    /// Comes back with the answer.
     #[serde(default)]
     id: Option<String>,
+    /// Those of `/predict`; `timeout` in microseconds; `binary_data_output`.
     #[serde(default)]
+    #[schema(value_type = Option<Object>)]
     parameters: Option<Map<String, Value>>,
     #[serde(borrow)]
+    #[schema(min_items = 1)]
     inputs: Vec<Input<'a>>,
     #[serde(default)]
     outputs: Option<Vec<Output>>,
     /// The path says which model; some clients repeat it here.
     #[serde(default, rename = "model_name")]
+    #[schema(value_type = Option<Value>)]
     _model_name: Option<IgnoredAny>,
     #[serde(default, rename = "model_version")]
+    #[schema(value_type = Option<Value>)]
     _model_version: Option<IgnoredAny>,
 }
 
-#[derive(Deserialize)]
+/// A tensor of a request.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = InferInput)]
 #[serde(deny_unknown_fields)]
 struct Input<'a> {
     name: String,
+    #[schema(value_type = Vec<usize>)]
     shape: Vec<i64>,
     datatype: String,
+    /// `binary_data_size`, where the data follow the JSON.
     #[serde(default)]
+    #[schema(value_type = Option<Object>)]
     parameters: Option<Map<String, Value>>,
+    /// The elements, flat or nested.
     #[serde(default, borrow)]
+    #[schema(value_type = Option<Vec<Value>>)]
     data: Option<&'a RawValue>,
 }
 
-#[derive(Deserialize)]
+/// A tensor that is asked for.
+#[derive(Deserialize, ToSchema)]
+#[schema(as = RequestedOutput)]
 #[serde(deny_unknown_fields)]
 struct Output {
     name: String,
+    /// `binary_data`, `classification`.
     #[serde(default)]
+    #[schema(value_type = Option<Object>)]
     parameters: Option<Map<String, Value>>,
 }
 

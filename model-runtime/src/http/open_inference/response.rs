@@ -5,6 +5,7 @@ use axum::http::{HeaderName, HeaderValue};
 use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
 use serde_json::json;
+use utoipa::ToSchema;
 
 use super::super::error::ApiError;
 use super::classification::classify;
@@ -15,8 +16,10 @@ use super::tensor::{JsonData, Tensor};
 /// How many bytes of the body are JSON, where binary data follow (Triton's extension "binary tensor data").
 pub(super) const JSON_LENGTH: HeaderName = HeaderName::from_static("inference-header-content-length");
 
-#[derive(Serialize)]
-struct Body<'a> {
+/// An answer of a model.
+#[derive(Serialize, ToSchema)]
+#[schema(as = InferResponse)]
+pub(super) struct Body<'a> {
     model_name: &'a str,
     model_version: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -24,14 +27,19 @@ struct Body<'a> {
     outputs: Vec<Output<'a>>,
 }
 
-#[derive(Serialize)]
+/// A tensor of an answer.
+#[derive(Serialize, ToSchema)]
+#[schema(as = InferOutput)]
 struct Output<'a> {
     name: &'a str,
     datatype: &'a str,
     shape: &'a [usize],
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
     parameters: Option<serde_json::Value>,
+    /// The elements, flat; absent where they follow the JSON as binary data.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<serde_json::Value>>)]
     data: Option<JsonData<'a>>,
 }
 

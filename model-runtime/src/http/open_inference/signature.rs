@@ -1,6 +1,7 @@
 //! Which tensors a model takes and gives, for clients that build requests from it.
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::tensor::BYTES;
 use super::{pixel_values, raw_output, texts_and_images, token_ids};
@@ -8,7 +9,7 @@ use crate::loading::LoadedModel;
 use crate::model::{Form, TensorForm, TensorSpec};
 
 /// A tensor as the model's metadata describe it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub(super) struct TensorMetadata {
     pub(super) name: String,
     pub(super) datatype: &'static str,

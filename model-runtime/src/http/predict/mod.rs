@@ -3,6 +3,7 @@
 pub(super) mod images;
 pub(super) mod parameters;
 mod request;
+pub(super) mod schema;
 mod tensors;
 mod texts_and_images;
 
@@ -16,10 +17,12 @@ use axum::response::{IntoResponse as _, Response};
 use serde::Serialize;
 
 use self::request::Request;
+use self::schema::{ImageFile, PredictAnswer, PredictRequest};
 use super::body::{self, Received, media_type, read_json};
 use super::deadline;
 use super::error::ApiError;
 use super::inference::{self, Reading, Writing, counted, infer};
+use super::openapi::PredictionErrors;
 use super::state::App;
 use crate::backend::Output;
 use crate::loading::Reader;
@@ -27,7 +30,21 @@ use crate::model::Form;
 use crate::serving::Serving;
 use crate::task::Task;
 
-/// Answers a prediction request.
+/// Answers texts, images or tensors, in the shape of Hugging Face's pipelines.
+#[utoipa::path(
+    post,
+    path = "/predict",
+    tag = "predictions",
+    request_body(
+        content((PredictRequest = "application/json"), (ImageFile = "image/jpeg"), (ImageFile = "image/png"), (ImageFile = "image/webp")),
+        description = "Compressed with gzip or deflate (`content-encoding`), or not at all.",
+    ),
+    responses(
+        (status = 200, description = "The answer to one input, or a list of those to several.", body = PredictAnswer),
+        PredictionErrors,
+    ),
+    security((), ("api_key" = []))
+)]
 pub(super) async fn predict(State(app): State<Arc<App>>, request: HttpRequest<Body>) -> Response {
     counted(&app, respond(&app, request)).await
 }

@@ -64,7 +64,7 @@ impl Parameters {
     pub(in crate::http) fn set(&mut self, name: &str, value: &Value) -> Result<(), String> {
         let wrong = |allowed: &str| format!("`parameters.{name}` is {value}; it must be {allowed}");
         let flag = || value.as_bool().ok_or_else(|| wrong("true or false"));
-        let count = || value.as_u64().and_then(|count| NonZeroUsize::new(usize::try_from(count).ok()?));
+        let count = || whole(value).and_then(|count| NonZeroUsize::new(usize::try_from(count).ok()?));
         match (&mut self.of_task, name) {
             (OfTask::Tensors, _) => {
                 return Err(format!("`parameters.{name}` is not known; a model of plain tensors has none"));
@@ -123,6 +123,12 @@ impl Parameters {
     }
 }
 
+/// A whole number. To JSON Schema 3.0 is one, too (section 6.1.1 of its validation), and some clients write it so.
+fn whole(value: &Value) -> Option<u64> {
+    let written_as_float = || value.as_f64().filter(|number| number.fract() == 0.0 && *number >= 0.0);
+    value.as_u64().or_else(|| written_as_float().map(|number| number as u64))
+}
+
 impl OfTask {
     fn names(&self) -> &'static str {
         match self {
@@ -156,7 +162,10 @@ mod tests {
         };
         assert_eq!(top(json!(null)), Some(TopK::All));
         assert_eq!(top(json!(3)), NonZeroUsize::new(3).map(TopK::Best));
-        assert_eq!(top(json!(0)), None);
+        assert_eq!(top(json!(3.0)), NonZeroUsize::new(3).map(TopK::Best));
+        assert!(
+            [json!(0), json!(-1.0), json!(0.5), json!("3")].into_iter().all(|value| top(value).is_none())
+        );
         let function = set(CLASSIFICATION, "function_to_apply", json!("sigmoid"));
         assert!(matches!(function, Ok(OfTask::TextClassification { function: Function::Sigmoid, .. })));
         let pooling = set(FEATURES, "pooling", json!("MEAN"));

@@ -10,6 +10,7 @@ mod aggregation;
 mod strategy;
 
 use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::softmax;
 use crate::backend::Rows;
@@ -18,7 +19,8 @@ use crate::text::Token;
 pub use strategy::Strategy;
 
 /// One answer: a token (strategy `none`) or an entity.
-#[derive(Debug, Clone, PartialEq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Serialize, ToSchema)]
+#[schema(example = json!({"entity_group": "GIVEN_NAME", "score": 0.998, "word": "zoe", "start": 11, "end": 14}))]
 pub struct Entity {
     /// The token's full label, prefix included.
     #[serde(skip_serializing_if = "Option::is_none")]
