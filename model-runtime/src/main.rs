@@ -8,9 +8,11 @@ use model_runtime::admin::settings;
 use model_runtime::bench::bench;
 use model_runtime::check::check;
 use model_runtime::config::cli::{Cli, Command};
+use model_runtime::memory;
 use model_runtime::serve::serve;
 
 fn main() -> ExitCode {
+    memory::bound_arenas();
     let result = match Cli::parse().command {
         Command::Serve(args) => serve(&args),
         Command::Check(args) => check(&args),
