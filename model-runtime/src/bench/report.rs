@@ -86,7 +86,7 @@ impl Findings {
         let rows: BTreeSet<usize> = self.shapes.iter().map(|it| it.run.tokens).collect();
         let rows =
             rows.into_iter().map(|tokens| (of_length(tokens), move |it: &Measured| it.run.tokens == tokens));
-        print_table(out, &format!("one forward at a time, {}", described(how)), &self.shapes, rows)
+        print_table(out, &title("one forward at a time", &[described(how)]), &self.shapes, rows)
     }
 
     fn print_arrangements(&self, out: &mut impl Write) -> io::Result<()> {
@@ -95,13 +95,13 @@ impl Findings {
         rows.dedup();
         let rows =
             rows.into_iter().map(|row| (described(row), move |it: &Measured| it.run.arrangement == row));
-        print_table(out, &format!("forwards side by side, {}", of_length(tokens)), &self.arrangements, rows)
+        print_table(out, &title("forwards side by side", &[of_length(tokens)]), &self.arrangements, rows)
     }
 
     fn print_batches(&self, out: &mut impl Write) -> io::Result<()> {
         let Some(first) = self.batches.first() else { return Ok(()) };
-        let (how, length) = (described(first.run.arrangement), of_length(first.run.tokens));
-        writeln!(out, "\ngrowing batches, {length}, {how}")?;
+        let known = [of_length(first.run.tokens), described(first.run.arrangement)];
+        writeln!(out, "\n{}", title("growing batches", &known))?;
         for batch in &self.batches {
             let size = match batch.run.tokens {
                 1 => counted(batch.run.inputs, "input"),
@@ -133,8 +133,13 @@ impl Findings {
             recommend(format!("--max-batch-padding {padding}"), why)?;
         }
         if let Some(lone) = for_lone_requests {
-            let why = format!("where requests come one at a time: {}", milliseconds(lone));
-            recommend(flags(lone.run.arrangement), why)?;
+            let Arrangement { threads, .. } = lone.run.arrangement;
+            writeln!(
+                out,
+                "\na request that has the machine to itself takes {} with {} (see --threads)",
+                milliseconds(lone),
+                counted(threads, "thread")
+            )?;
         }
         Ok(())
     }
@@ -195,8 +200,15 @@ fn milliseconds(measured: &Measured) -> String {
     format!("{:.1} ms", measured.forward.as_secs_f64() * 1e3)
 }
 
+/// Only texts have a length.
 fn of_length(tokens: usize) -> String {
-    if tokens == 1 { "each".to_owned() } else { format!("{tokens} tokens each") }
+    if tokens == 1 { String::new() } else { format!("{tokens} tokens each") }
+}
+
+/// What is known of the runs of a table, after its name.
+fn title(name: &str, known: &[String]) -> String {
+    let known = known.iter().filter(|part| !part.is_empty());
+    known.fold(name.to_owned(), |title, part| format!("{title}, {part}"))
 }
 
 fn described(arrangement: Arrangement) -> String {
@@ -204,9 +216,12 @@ fn described(arrangement: Arrangement) -> String {
     format!("{} x {}", counted(instances, "instance"), counted(threads, "thread"))
 }
 
+/// One thread is what `serve` takes unless told otherwise, and then lets a lone request have more.
 fn flags(arrangement: Arrangement) -> String {
-    let Arrangement { instances, threads } = arrangement;
-    format!("--instances {instances} --threads {threads}")
+    match arrangement {
+        Arrangement { instances, threads: 1 } => format!("--instances {instances}"),
+        Arrangement { instances, threads } => format!("--instances {instances} --threads {threads}"),
+    }
 }
 
 fn counted(count: usize, thing: &str) -> String {

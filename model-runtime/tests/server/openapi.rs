@@ -279,6 +279,19 @@ async fn the_document_of_a_model_shows_its_own_task_and_examples_that_work() {
             assert_eq!(answer.status(), 200, "{name}");
             document.check_response("post", "/predict", answer).await;
         }
+        let operation =
+            document.text["paths"][INFER]["post"]["requestBody"]["content"]["application/json"].clone();
+        let example = &operation["examples"]["JSON"]["value"];
+        assert_eq!(example.is_null(), task == "ImageClassification", "{task}");
+        if example.is_object() {
+            document.validate(&operation["schema"], example, INFER);
+            let (_, info) = server.get("/info").await;
+            let path = INFER.replace("{name}", info["model"].as_str().unwrap());
+            let answer = Asked::new(&server).request("post", &path).json(example).send().await.unwrap();
+            assert_eq!(answer.status(), 200, "{task}: {example}");
+            document.check_response("post", INFER, answer).await;
+        }
+
         let other = json!({"inputs": "a", "parameters": {"no_such": 1}});
         let valid =
             jsonschema::draft202012::new(&with_components(&request["schema"], &document.text)).unwrap();

@@ -18,7 +18,7 @@ pub(super) mod repository;
 mod request;
 mod response;
 mod served_model;
-mod signature;
+pub(super) mod signature;
 mod tensor;
 mod tensors;
 mod texts_and_images;

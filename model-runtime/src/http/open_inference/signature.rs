@@ -1,12 +1,14 @@
 //! Which tensors a model takes and gives, for clients that build requests from it.
 
 use serde::Serialize;
+use serde_json::{Value, json};
 use utoipa::ToSchema;
 
 use super::tensor::BYTES;
 use super::{pixel_values, raw_output, texts_and_images, token_ids};
+use crate::backend::Datatype;
 use crate::loading::LoadedModel;
-use crate::model::{Form, TensorForm, TensorSpec};
+use crate::model::{Description, Extent, Form, TensorForm, TensorSpec};
 
 /// A tensor as the model's metadata describe it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
@@ -62,4 +64,28 @@ impl Signature {
             outputs: form.outputs.iter().map(tensor).collect(),
         }
     }
+}
+/// A request in JSON that this model answers: its example texts, or zeros. Files of images come as binary data only.
+pub(in crate::http) fn example(model: &Description) -> Option<Value> {
+    let input = |name: &str, datatype: &str, shape: &[usize], data: Vec<Value>| json!({"name": name, "datatype": datatype, "shape": shape, "data": data});
+    let inputs = match &model.form {
+        Form::Text(_) => {
+            let texts: Vec<Value> = model.examples.iter().map(|text| json!(text)).collect();
+            vec![input(texts_and_images::TEXT, BYTES, &[texts.len()], texts)]
+        }
+        Form::Image(_) => return None,
+        Form::Tensors(form) => {
+            let zeros = |spec: &TensorSpec| {
+                let row = spec.shape.iter().map(|extent| match extent {
+                    Extent::Fixed(length) => *length,
+                    Extent::Any => 1,
+                });
+                let shape: Vec<usize> = form.batched.then_some(1).into_iter().chain(row).collect();
+                let zero = if spec.datatype == Datatype::Bool { json!(false) } else { json!(0) };
+                input(&spec.name, spec.datatype.as_str(), &shape, vec![zero; shape.iter().product()])
+            };
+            form.inputs.iter().map(zeros).collect()
+        }
+    };
+    Some(json!({"inputs": inputs}))
 }

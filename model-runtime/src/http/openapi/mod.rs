@@ -21,6 +21,7 @@ pub(super) use errors::{
     ModelReadinessErrors, PredictionErrors, ReadinessErrors,
 };
 
+use super::open_inference::signature;
 use super::predict::schema;
 use super::state::App;
 use crate::serving::Serving;
@@ -95,7 +96,9 @@ impl Document {
             let task = description.task.kind();
             api.info.title = format!("{}: {}", env!("CARGO_PKG_NAME"), description.name());
             schema::narrow(&mut api, task);
-            set_examples(&mut api, &schema::examples(description));
+            set_examples(&mut api, "/predict", &schema::examples(description));
+            let infer = signature::example(description).map(|example| ("JSON", example));
+            set_examples(&mut api, "/v2/models/{name}/infer", infer.as_slice());
         }
         api
     }
@@ -152,8 +155,8 @@ fn number_header(name: &str, description: &str) -> Parameter {
         .build()
 }
 
-fn set_examples(api: &mut OpenApi, examples: &[(&'static str, serde_json::Value)]) {
-    let operation = api.paths.paths.get_mut("/predict").and_then(|item| item.post.as_mut());
+fn set_examples(api: &mut OpenApi, path: &str, examples: &[(&'static str, serde_json::Value)]) {
+    let operation = api.paths.paths.get_mut(path).and_then(|item| item.post.as_mut());
     let Some(RefOr::T(body)) = operation.and_then(|operation| operation.request_body.as_mut()) else {
         return;
     };
