@@ -1,6 +1,6 @@
 //! `/openapi.json`: the interface as OpenAPI 3.1, made of the routes and of the types that they read and write.
 //!
-//! A route and its part of the document come from one line of [`router`](super::router), so that no route can be missing. The document that is
+//! A route and its part of the document come from one line of [`router`](mod@super::router), so that no route can be missing. The document that is
 //! served is about the model that is loaded: its task's requests and answers, and its own examples. It is open also where keys are
 //! needed: it tells no more of the model than `/health` does, and nothing of clients.
 
