@@ -1,7 +1,8 @@
 //! Which waiting samples go through the model together, and when. Pure: no IO, no clock, no threads.
 //!
 //! Why this rule: on a CPU, padding costs more than batching gains, so first-come batches are slower than none. So a batch is
-//! *the sample whose turn it is and its nearest neighbours in length*, as many as fit a budget of padded tokens.
+//! *the sample whose turn it is and others of about its length*, as many as fit a budget of padded tokens; of those that are equally near, the ones
+//! that have waited longest. "About" is an eighth of its length: closer company would save next to no padding, and strangers would overtake for it.
 //!
 //! ```text
 //!   by length   3  7  9 [12] 13 13 40      it is the turn of [12]
@@ -24,6 +25,11 @@ use std::time::{Duration, Instant};
 
 /// How often a batch begins with the sample that has waited longest: one in so many. More often, small requests wait longer behind large ones.
 const TURN_OF_THE_OLDEST: u32 = 4;
+
+/// Lengths that differ by less than this part of the head's are equally near to it,
+const NEAR: usize = 8;
+/// and so are those that differ by less than so many tokens.
+const NEAR_TOKENS: usize = 4;
 
 /// What a batch may be.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -180,46 +186,42 @@ impl<T> Batcher<T> {
         }
     }
 
-    /// This sample and its nearest neighbours in length, within the limits.
+    /// This sample and others of about its length, within the limits.
     fn choose(&self, head: Ticket) -> Option<Choice> {
-        let Size { class, length: own } = self.by_arrival.get(&head)?.size;
-        let origin = (Size { class, length: own }, head);
-        let (first, last) =
-            ((Size { class, length: 0 }, Ticket(0)), (Size { class, length: usize::MAX }, Ticket(u64::MAX)));
-        let mut shorter = self.by_size.range(first..origin).rev().copied();
-        let mut longer = self.by_size.range(origin..=last).skip(1).copied();
-        let (mut below, mut above) = (shorter.next(), longer.next());
-
+        let own = self.by_arrival.get(&head)?.size;
         let mut tickets = vec![head];
-        let mut longest = own;
+        let mut longest = own.length;
         let mut over_budget = false;
-        while tickets.len() < self.limits.max_size {
-            let is_below = match (below, above) {
-                (None, None) => break,
-                (Some(_), None) => true,
-                (None, Some(_)) => false,
-                (Some((short, _)), Some((long, _))) => own - short.length < long.length - own,
-            };
-            let Some((Size { length, .. }, ticket)) = (if is_below { below } else { above }) else { break };
+        for (ticket, length) in self.company(head, own) {
+            if tickets.len() >= self.limits.max_size {
+                break;
+            }
             match self.fit(tickets.len(), longest, length) {
                 Fit::Good => {
                     tickets.push(ticket);
                     longest = longest.max(length);
-                    *(if is_below { &mut below } else { &mut above }) =
-                        if is_below { shorter.next() } else { longer.next() };
                 }
-                // What lies further out on the same side fits even less; shorter ones may still fit.
-                Fit::OverBudget if is_below => {
-                    over_budget = true;
-                    break;
-                }
-                Fit::OverBudget => (over_budget, above) = (true, None),
-                Fit::TooMuchPadding if is_below => below = None,
-                Fit::TooMuchPadding => above = None,
+                Fit::OverBudget => over_budget = true,
+                Fit::TooMuchPadding => {}
             }
         }
         let full = over_budget || tickets.len() >= self.limits.max_size;
         Some(Choice { tickets, full })
+    }
+
+    /// Those who may go with this sample, with their lengths: the nearest first, of equally near ones the oldest.
+    fn company(&self, head: Ticket, own: Size) -> Vec<(Ticket, usize)> {
+        let of_length = |length| Size { length, ..own };
+        let shortest = of_length(own.length.saturating_sub(self.limits.max_padding));
+        let longest = of_length(own.length.saturating_add(self.limits.max_padding));
+        let step = (own.length / NEAR).max(NEAR_TOKENS);
+        let within = self.by_size.range((shortest, Ticket(0))..=(longest, Ticket(u64::MAX)));
+        let mut company: Vec<(Ticket, usize)> = within
+            .filter(|(_, ticket)| *ticket != head)
+            .map(|(size, ticket)| (*ticket, size.length))
+            .collect();
+        company.sort_unstable_by_key(|(ticket, length)| (length.abs_diff(own.length) / step, *ticket));
+        company
     }
 
     /// Whether a row of `length` may join a batch of `rows` rows padded to `longest`.
@@ -264,12 +266,25 @@ mod tests {
     }
 
     #[test]
-    fn the_oldest_takes_its_nearest_neighbours_in_length() {
+    fn the_oldest_takes_others_of_about_its_length() {
         let (mut batcher, now) = filled(limits(), &[12, 40, 3, 13, 9, 13, 7]);
         assert_eq!(batcher.take_due(now), Some(vec![9, 12, 13, 13]));
         assert_eq!(batcher.take_due(now), Some(vec![7, 40]), "3 rows of 40 would be 120 tokens");
         assert_eq!(batcher.take_due(now), Some(vec![3]));
         assert!(batcher.is_empty());
+    }
+
+    #[test]
+    fn of_equally_near_ones_the_oldest_go_first() {
+        let near = Limits { max_padding: 12, ..limits() };
+        // 100, 99 and 101 are as good company for 98 as one another; 110 is not.
+        let (mut batcher, now) =
+            filled(Limits { max_size: 3, max_padded_tokens: 1000, ..near }, &[98, 110, 101, 99, 100]);
+        assert_eq!(batcher.take_due(now), Some(vec![98, 99, 101]));
+        let (mut short, now) = filled(Limits { max_size: 2, ..near }, &[5, 8, 5]);
+        assert_eq!(short.take_due(now), Some(vec![5, 8]), "three tokens are no reason to overtake");
+        let (mut far, now) = filled(Limits { max_size: 2, ..near }, &[5, 9, 5]);
+        assert_eq!(far.take_due(now), Some(vec![5, 5]));
     }
 
     #[test]

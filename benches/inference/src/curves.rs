@@ -40,7 +40,7 @@ fn sweeps() -> Vec<Sweep> {
     });
     vec![
         flag("--max-batch-tokens", "256", &["32", "64", "128", "256", "512", "1024", "2048"]),
-        flag("--max-batch-padding", "24", &["0", "8", "24", "64", "256", "1024"]),
+        flag("--max-batch-padding", "6", &["0", "2", "4", "6", "12", "24", "64", "256"]),
         flag("--max-batch-size", "32", &["1", "2", "4", "8", "16", "32"]),
         flag("--max-batch-delay", "0ms", &["0ms", "2ms", "5ms", "10ms", "20ms", "50ms"]),
         Sweep {

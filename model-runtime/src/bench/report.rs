@@ -128,7 +128,7 @@ impl Findings {
         }
         if let (Some(padding), Some(Cost { forward_ms, token_ms })) = (self.advice.max_batch_padding, cost) {
             let why = format!(
-                "more padding costs more than a forward ({forward_ms:.2} ms, and {token_ms:.3} ms a token)"
+                "a forward costs {forward_ms:.2} ms before its first token, and {token_ms:.3} ms a token"
             );
             recommend(format!("--max-batch-padding {padding}"), why)?;
         }

@@ -237,7 +237,7 @@ pub enum LogFormat {
 #[cfg(test)]
 impl ServeArgs {
     /// Those of `model-runtime serve --model m` with these flags.
-    pub(super) fn from_flags(flags: &[&str]) -> Self {
+    pub(crate) fn from_flags(flags: &[&str]) -> Self {
         let line = ["model-runtime", "serve", "--model", "m"].iter().chain(flags);
         match Cli::try_parse_from(line).unwrap().command {
             Command::Serve(args) => *args,

@@ -2,6 +2,7 @@
 //!
 //! One module is shared by all model threads of a device: a forward only reads it.
 
+mod packing;
 mod reason;
 mod tensors;
 mod transfer;
@@ -11,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use tch::CModule;
 
-use self::reason::reason;
+use self::packing::equal_but_for_rounding;
+use self::reason::{one_line, reason};
 use super::cuda::use_own_stream;
 use super::{Backend, Device, ForwardError, Output, Precision, Sample};
 use crate::config::Running;
@@ -48,30 +50,70 @@ impl TorchScript {
         one_inter_op_thread();
         tch::set_num_threads(threads);
         let _no_grad = tch::no_grad_guard();
-        let mut module = load_module(&path, device).map_err(&problem)?;
-        module.f_set_eval().map_err(|error| problem(reason(&error)))?;
-        let mut backend = Self { module, device, form: model.form.clone(), threads, lone_threads };
+        let open = || -> Result<CModule, ModelError> {
+            let mut module = load_module(&path, device).map_err(&problem)?;
+            module.f_set_eval().map_err(|error| problem(reason(&error)))?;
+            Ok(module)
+        };
+        let mut backend = Self { module: open()?, device, form: model.form.clone(), threads, lone_threads };
 
         let (small, longest) = (model.form.trial(), model.form.longest());
         let pair = if model.form.takes_batches() { vec![&small, &small] } else { vec![&small] };
+        let failed = |error: ForwardError| {
+            let (inputs, size) = (model.form.inputs().join(", "), model.form.largest());
+            problem(format!(
+                "a trial forward({inputs}) with {size} failed: {error}; check what runtime.toml says of its inputs"
+            ))
+        };
+        let before = backend.forward(&[&small]).map_err(failed)?;
+        if matches!(device, Device::Cpu) && !backend.pack(&small, &before) {
+            backend.module = open()?;
+        }
         let trial = || -> Result<(Duration, Option<Output>), ForwardError> {
             let mut began = Instant::now();
             for _ in 0..WARM_UP_FORWARDS {
                 began = Instant::now();
                 backend.forward(&pair)?;
             }
-            Ok((began.elapsed(), backend.forward(&[&longest])?.pop()))
+            let time = began.elapsed();
+            // Nobody else is served yet.
+            backend.set_alone(true);
+            let output = backend.forward(&[&longest])?.pop();
+            backend.set_alone(false);
+            Ok((time, output))
         };
-        let (time, output) = trial().map_err(|error| {
-            let (inputs, size) = (model.form.inputs().join(", "), model.form.largest());
-            problem(format!("a trial forward({inputs}) with {size} failed: {error}; check what runtime.toml says of its inputs"))
-        })?;
+        let (time, output) = trial().map_err(failed)?;
         if time < SHORTEST_DIVIDED_FORWARD {
             backend.lone_threads = threads;
         }
         let output = output.ok_or_else(|| problem("the model gave no answer".to_owned()))?;
         model.suits(&output).map_err(&problem)?;
         Ok((backend, output))
+    }
+
+    /// Packs the linear layers; `false` if the model then answers the sample otherwise than `before`, and must be loaded anew.
+    fn pack(&mut self, sample: &Sample, before: &[Output]) -> bool {
+        match frozen_graph::pack(&mut self.module) {
+            Ok(0) => true,
+            Ok(layers) => {
+                let same = self.forward(&[sample]).is_ok_and(|after| equal_but_for_rounding(before, &after));
+                if same {
+                    tracing::info!(layers, "linear layers packed");
+                } else {
+                    tracing::warn!(
+                        "the model answers otherwise with packed linear layers: it runs as it is, which is slower"
+                    );
+                }
+                same
+            }
+            Err(message) => {
+                tracing::info!(
+                    reason = one_line(&message),
+                    "the model cannot be frozen: its linear layers stay as they are, which is slower"
+                );
+                true
+            }
+        }
     }
 
     fn run(&self, rows: &[&Sample]) -> Result<Vec<Output>, String> {

@@ -9,7 +9,8 @@ pub(super) fn reason(error: &tch::TchError) -> String {
     one_line(&text)
 }
 
-fn one_line(text: &str) -> String {
+/// The line of a message of libtorch's that says what happened.
+pub(super) fn one_line(text: &str) -> String {
     let message = text.split("Exception raised from").next().unwrap_or(text);
     let lines: Vec<&str> = message.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
     let in_script = lines.iter().any(|line| line.starts_with("Traceback of TorchScript"));
