@@ -1,6 +1,6 @@
 //! From a model directory to something that answers.
 
-use crate::backend::{Devices, Granularity, Output, Precision, TorchScript, cpu_computes_bf16};
+use crate::backend::{Devices, Granularity, Output, Pace, Precision, TorchScript, cpu_computes_bf16};
 use crate::config::Running;
 use crate::image::Preprocessor;
 use crate::model::{Description, Form, ModelError};
@@ -17,6 +17,8 @@ pub struct LoadedModel {
     pub devices: Devices,
     /// The number format it computes in.
     pub precision: Precision,
+    /// How fast it is there.
+    pub pace: Pace,
     /// How many numbers a row of the model's output has; a model of plain tensors has no rows.
     pub columns: Option<usize>,
     /// What such a row is about.
@@ -59,7 +61,9 @@ pub fn load(
     let (backends, outputs): (Vec<TorchScript>, Vec<Output>) = loaded?.into_iter().unzip();
     let rows = outputs.first().and_then(|output| output.rows().ok());
     let (columns, granularity) = (rows.map(|rows| rows.columns), rows.map(|rows| rows.granularity));
-    Ok((LoadedModel { description, reader, devices, precision, columns, granularity }, backends))
+    // Several devices are alike, and there is one at least.
+    let pace = backends.first().map_or(Pace::Cpu, TorchScript::pace);
+    Ok((LoadedModel { description, reader, devices, precision, pace, columns, granularity }, backends))
 }
 
 impl Reader {

@@ -80,7 +80,7 @@ impl Plan {
             run_examples(&model, backend).map_err(|failure| PlanError::Run(failure.message))?;
         }
         let on_gpu = model.devices.is_gpu();
-        let limits = batching.limits(on_gpu);
+        let limits = batching.limits(model.pace);
         let form = &model.description.form;
         let parts = EngineParts {
             limits,

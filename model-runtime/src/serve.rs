@@ -160,7 +160,7 @@ async fn end_poisoned(cause: &str, all_answered: impl Future<Output = ()>) -> ! 
 fn log_ready(app: &App) {
     let Some(serving) = app.serving() else { return };
     let (model, engine, tunables) = (&serving.model, &serving.engine, &serving.settings.tunables);
-    let limits = tunables.batching.limits(model.devices.is_gpu());
+    let limits = tunables.batching.limits(model.pace);
     app.gpus.use_gpus(model.devices.gpus());
     tracing::info!(
         model = model.description.name(),

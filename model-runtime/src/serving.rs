@@ -50,7 +50,7 @@ impl Serving {
     /// The same model with settings that need no other; the queue goes by them from now on.
     pub fn adjusted(&self, settings: Adopted) -> Self {
         let (model, engine) = (Arc::clone(&self.model), Arc::clone(&self.engine));
-        let limits = settings.tunables.batching.limits(model.devices.is_gpu());
+        let limits = settings.tunables.batching.limits(model.pace);
         engine.queue().set_limits(limits, settings.tunables.max_queue);
         Self { model, engine, settings, user: self.user.clone() }
     }
@@ -71,7 +71,7 @@ impl Serving {
             tunables: &self.settings.tunables,
             max_seq_length: self.model.description.form.text().map(|text| text.max_seq_length),
             instances: self.engine.instances(),
-            on_gpu: self.model.devices.is_gpu(),
+            pace: self.model.pace,
         }
     }
 }

@@ -10,6 +10,7 @@ use serde_json::{Value, json};
 
 use super::cli::ServeArgs;
 use super::{RuntimeToml, Span, Tunables};
+use crate::backend::Pace;
 use crate::task::Strategy;
 
 /// A setting that may change.
@@ -39,8 +40,8 @@ pub struct InForce<'a> {
     pub max_seq_length: Option<usize>,
     /// How many model threads each device has.
     pub instances: usize,
-    /// Whether the model runs on a GPU.
-    pub on_gpu: bool,
+    /// How fast the model is, which decides on some defaults.
+    pub pace: Pace,
 }
 
 const COUNT: &str = "a number from 1 on";
@@ -116,7 +117,7 @@ pub(super) const HOT: [HotKey; 14] = [
         set: |args, text| put(&mut args.max_batch_size, text),
         in_flags: |args| args.max_batch_size.is_some(),
         in_file: |file| file.max_batch_size.is_some(),
-        value: |now| json!(now.tunables.batching.limits(now.on_gpu).max_size),
+        value: |now| json!(now.tunables.batching.limits(now.pace).max_size),
     },
     HotKey {
         name: "max_batch_tokens",
@@ -124,7 +125,7 @@ pub(super) const HOT: [HotKey; 14] = [
         set: |args, text| put(&mut args.max_batch_tokens, text),
         in_flags: |args| args.max_batch_tokens.is_some(),
         in_file: |file| file.max_batch_tokens.is_some(),
-        value: |now| json!(now.tunables.batching.limits(now.on_gpu).max_padded_tokens),
+        value: |now| json!(now.tunables.batching.limits(now.pace).max_padded_tokens),
     },
     HotKey {
         name: "max_batch_padding",
@@ -132,7 +133,7 @@ pub(super) const HOT: [HotKey; 14] = [
         set: |args, text| put(&mut args.max_batch_padding, text),
         in_flags: |args| args.max_batch_padding.is_some(),
         in_file: |file| file.max_batch_padding.is_some(),
-        value: |now| json!(now.tunables.batching.limits(now.on_gpu).max_padding),
+        value: |now| json!(now.tunables.batching.limits(now.pace).max_padding),
     },
     HotKey {
         name: "max_batch_delay",
@@ -140,7 +141,7 @@ pub(super) const HOT: [HotKey; 14] = [
         set: |args, text| put(&mut args.max_batch_delay, text),
         in_flags: |args| args.max_batch_delay.is_some(),
         in_file: |file| file.max_batch_delay.is_some(),
-        value: |now| json!(Span(now.tunables.batching.limits(now.on_gpu).max_delay).to_string()),
+        value: |now| json!(Span(now.tunables.batching.limits(now.pace).max_delay).to_string()),
     },
     HotKey {
         name: "max_queue",

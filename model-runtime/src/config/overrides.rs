@@ -172,6 +172,7 @@ pub fn changes(before: &InForce<'_>, after: &InForce<'_>) -> Vec<Change> {
 mod tests {
     use super::super::Tunables;
     use super::*;
+    use crate::backend::Pace;
     use serde_json::json;
 
     fn set(set: &Value) -> Result<Overridden, Vec<Problem>> {
@@ -188,7 +189,7 @@ mod tests {
     fn in_force<'a>(overridden: &'a Overridden, tunables: &'a Tunables) -> InForce<'a> {
         let instances = tunables.batching.instances(false, 2);
         let max_seq_length = Some(tunables.running.max_seq_length.unwrap_or(512));
-        InForce { args: &overridden.args, tunables, max_seq_length, instances, on_gpu: false }
+        InForce { args: &overridden.args, tunables, max_seq_length, instances, pace: Pace::Cpu }
     }
 
     fn one(settings: &BTreeMap<String, Setting>, key: &str) -> (Value, Source) {

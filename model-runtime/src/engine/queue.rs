@@ -167,9 +167,14 @@ impl<J> Reservation<J> {
         let mut state = self.queue.lock();
         state.reserved = state.reserved.saturating_sub(self.reserved);
         self.reserved = 0;
+        let one = jobs.len() == 1;
         self.tickets.extend(state.batcher.push(now, jobs));
         drop(state);
-        self.queue.wake.notify_all();
+        if one {
+            self.queue.wake.notify_one();
+        } else {
+            self.queue.wake.notify_all();
+        }
     }
 }
 

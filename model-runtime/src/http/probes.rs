@@ -291,7 +291,7 @@ pub(super) async fn info(State(app): State<Arc<App>>) -> Response {
     let model = &serving.model;
     let description = &model.description;
     let tunables = &serving.settings.tunables;
-    let limits = tunables.batching.limits(model.devices.is_gpu());
+    let limits = tunables.batching.limits(model.pace);
     Json(Info {
         model: description.name(),
         model_version: description.card.version.as_deref(),

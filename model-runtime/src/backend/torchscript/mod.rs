@@ -15,14 +15,14 @@ use tch::CModule;
 use self::packing::equal_but_for_rounding;
 use self::reason::{one_line, reason};
 use super::cuda::use_own_stream;
-use super::{Backend, Device, ForwardError, Output, Precision, Sample};
+use super::{Backend, Device, ForwardError, Output, Pace, Precision, Sample};
 use crate::config::Running;
 use crate::model::{Description, Form, ModelError};
 
 /// The first two forwards are several times slower than later ones: the interpreter profiles, then optimises.
 const WARM_UP_FORWARDS: usize = 2;
-/// What two threads save of a shorter forward they lose in waiting for each other at each of its operators: a forward of 0.3 ms took 0.6 ms with two.
-const SHORTEST_DIVIDED_FORWARD: Duration = Duration::from_millis(2);
+/// A shorter one is quick. What two threads save of it they lose in waiting for each other at each of its operators: a forward of 0.3 ms took 0.6 ms with two.
+const QUICK_FORWARD: Duration = Duration::from_millis(2);
 
 /// A loaded TorchScript module.
 #[derive(Debug)]
@@ -32,6 +32,7 @@ pub struct TorchScript {
     form: Form,
     threads: i32,
     lone_threads: i32,
+    pace: Pace,
 }
 
 impl TorchScript {
@@ -47,6 +48,10 @@ impl TorchScript {
         let problem = |problem: String| ModelError::File { path: path.clone(), problem };
         let count = |threads: usize| i32::try_from(threads).unwrap_or(i32::MAX);
         let (threads, lone_threads) = (count(running.threads), count(running.lone_threads));
+        let pace = match device {
+            Device::Cpu => Pace::Cpu,
+            Device::Cuda(_) => Pace::Gpu,
+        };
         one_inter_op_thread();
         tch::set_num_threads(threads);
         let _no_grad = tch::no_grad_guard();
@@ -55,7 +60,8 @@ impl TorchScript {
             module.f_set_eval().map_err(|error| problem(reason(&error)))?;
             Ok(module)
         };
-        let mut backend = Self { module: open()?, device, form: model.form.clone(), threads, lone_threads };
+        let mut backend =
+            Self { module: open()?, device, form: model.form.clone(), threads, lone_threads, pace };
 
         let (small, longest) = (model.form.trial(), model.form.longest());
         let pair = if model.form.takes_batches() { vec![&small, &small] } else { vec![&small] };
@@ -83,7 +89,8 @@ impl TorchScript {
             Ok((time, output))
         };
         let (time, output) = trial().map_err(failed)?;
-        if time < SHORTEST_DIVIDED_FORWARD {
+        if backend.pace == Pace::Cpu && time < QUICK_FORWARD {
+            backend.pace = Pace::QuickOnCpu;
             backend.lone_threads = threads;
         }
         let output = output.ok_or_else(|| problem("the model gave no answer".to_owned()))?;
@@ -127,6 +134,11 @@ impl TorchScript {
 }
 
 impl TorchScript {
+    /// How fast it has been found to be.
+    pub fn pace(&self) -> Pace {
+        self.pace
+    }
+
     /// As [`Backend::enter_thread`], with another number of CPU threads inside this thread's forwards.
     pub fn enter_thread_with(&self, threads: usize) {
         self.enter_thread();
