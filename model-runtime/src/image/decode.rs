@@ -5,16 +5,20 @@
 
 use std::fmt;
 use std::io::Cursor;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use ::image::codecs::png::PngDecoder;
-use ::image::codecs::webp::WebPDecoder;
 use ::image::metadata::Orientation;
 use ::image::{ColorType, DynamicImage, ImageDecoder, Limits, RgbImage};
 
-use super::jpeg;
+use super::{jpeg, webp};
 
 /// Larger images are refused by their header: 25 megapixels, three times what a 4K screen shows. A model sees a small part of that.
 pub const MAX_PIXELS: u64 = 25_000_000;
+
+/// The longest edge; JPEG has none that is longer. PNG's may have two thousand million pixels: of an image that is one pixel wide and 25 million high
+/// 50 KB of file are enough, and each row is widened to that of the model before rows are put together.
+const MAX_EDGE: u64 = 65_535;
 
 /// What a decoder may allocate for one image: 300 MB. A progressive JPEG needs most, 12 bytes a pixel: coefficients of 16 bits and
 /// samples of its three channels, and the pixels.
@@ -63,7 +67,9 @@ pub enum DecodeError {
     #[error("is no JPEG, PNG or WebP image")]
     UnknownFormat,
     /// Told by the header; nothing was decoded.
-    #[error("is {width} x {height} pixels, more than {MAX_PIXELS} in all; send it smaller")]
+    #[error(
+        "is {width} x {height} pixels; {MAX_PIXELS} in all and {MAX_EDGE} along an edge are possible, send it smaller"
+    )]
     TooLarge {
         /// Pixels in a row.
         width: u64,
@@ -90,20 +96,14 @@ pub fn decode(bytes: &[u8]) -> Result<RgbImage, DecodeError> {
     }
     let format = Format::of(bytes).ok_or(DecodeError::UnknownFormat)?;
     let damaged = |problem: String| DecodeError::Damaged { format, problem };
-    let (pixels, orientation) = match format {
-        Format::Jpeg => jpeg::decode(bytes)?,
-        Format::Png => {
-            let mut limits = Limits::no_limits();
-            limits.max_alloc = Some(MAX_BYTES);
-            let decoder = PngDecoder::with_limits(Cursor::new(bytes), limits)
-                .map_err(|error| damaged(error.to_string()))?;
-            read(decoder, format)?
-        }
-        Format::WebP => {
-            let decoder = WebPDecoder::new(Cursor::new(bytes)).map_err(|error| damaged(error.to_string()))?;
-            read(decoder, format)?
-        }
-    };
+    // Damaged data can make a decoder index out of bounds, which is a panic: the image's fault, not ours.
+    let decoded = catch_unwind(AssertUnwindSafe(|| match format {
+        Format::Jpeg => jpeg::decode(bytes),
+        Format::Png => png(bytes),
+        Format::WebP => webp::decode(bytes),
+    }));
+    let (pixels, orientation) =
+        decoded.map_err(|_panic| damaged("its data contradicts itself".to_owned()))??;
     let mut upright = DynamicImage::ImageRgb8(pixels);
     upright.apply_orientation(orientation);
     Ok(upright.into_rgb8())
@@ -111,10 +111,8 @@ pub fn decode(bytes: &[u8]) -> Result<RgbImage, DecodeError> {
 
 /// Refuses dimensions that would cost too much.
 pub(super) fn check_dimensions(width: u64, height: u64) -> Result<(), DecodeError> {
-    match width.checked_mul(height) {
-        Some(pixels) if pixels <= MAX_PIXELS => Ok(()),
-        Some(_) | None => Err(DecodeError::TooLarge { width, height }),
-    }
+    let fits = width <= MAX_EDGE && height <= MAX_EDGE && width * height <= MAX_PIXELS;
+    if fits { Ok(()) } else { Err(DecodeError::TooLarge { width, height }) }
 }
 
 /// What EXIF says of the image's orientation; a block that says nothing sensible changes nothing.
@@ -127,8 +125,12 @@ pub(super) fn orientation(exif: Option<&[u8]>) -> Orientation {
     })
 }
 
-fn read(mut decoder: impl ImageDecoder, format: Format) -> Result<(RgbImage, Orientation), DecodeError> {
-    let damaged = |problem: String| DecodeError::Damaged { format, problem };
+fn png(bytes: &[u8]) -> Result<(RgbImage, Orientation), DecodeError> {
+    let damaged = |problem: String| DecodeError::Damaged { format: Format::Png, problem };
+    let mut limits = Limits::no_limits();
+    limits.max_alloc = Some(MAX_BYTES);
+    let mut decoder =
+        PngDecoder::with_limits(Cursor::new(bytes), limits).map_err(|error| damaged(error.to_string()))?;
     let (width, height) = decoder.dimensions();
     check_dimensions(width.into(), height.into())?;
     let orientation =
@@ -146,24 +148,18 @@ fn read(mut decoder: impl ImageDecoder, format: Format) -> Result<(RgbImage, Ori
 /// Pixels of one kind as RGB; none for kinds that these formats do not have.
 fn to_rgb(bytes: Vec<u8>, color: ColorType) -> Option<Vec<u8>> {
     // Samples of sixteen bits are in the machine's order.
-    let sixteen = |bytes: &[u8]| -> Vec<u16> {
-        bytes.as_chunks::<2>().0.iter().map(|&pair| u16::from_ne_bytes(pair)).collect()
-    };
-    let upper = |bytes: &[u8]| -> Vec<u8> {
-        sixteen(bytes).into_iter().map(|sample| sample.to_be_bytes()[0]).collect()
-    };
+    let sixteen = || bytes.as_chunks::<2>().0.iter().map(|&pair| u16::from_ne_bytes(pair));
+    let upper = || sixteen().map(|sample| sample.to_be_bytes()[0]);
     Some(match color {
         ColorType::Rgb8 => bytes,
         ColorType::Rgba8 => without_alpha(&bytes),
         ColorType::L8 => grey(bytes.iter().copied()),
         ColorType::La8 => grey(bytes.iter().copied().step_by(2)),
         // Pillow reads these as its mode I;16, whose conversion clips.
-        ColorType::L16 => {
-            grey(sixteen(&bytes).into_iter().map(|sample| u8::try_from(sample).unwrap_or(u8::MAX)))
-        }
-        ColorType::La16 => grey(upper(&bytes).into_iter().step_by(2)),
-        ColorType::Rgb16 => upper(&bytes),
-        ColorType::Rgba16 => without_alpha(&upper(&bytes)),
+        ColorType::L16 => grey(sixteen().map(|sample| u8::try_from(sample).unwrap_or(u8::MAX))),
+        ColorType::La16 => grey(upper().step_by(2)),
+        ColorType::Rgb16 => upper().collect(),
+        ColorType::Rgba16 => without_alpha(&upper().collect::<Vec<_>>()),
         _ => return None,
     })
 }
@@ -172,7 +168,7 @@ fn grey(samples: impl Iterator<Item = u8>) -> Vec<u8> {
     samples.flat_map(|sample| [sample; 3]).collect()
 }
 
-fn without_alpha(rgba: &[u8]) -> Vec<u8> {
+pub(super) fn without_alpha(rgba: &[u8]) -> Vec<u8> {
     rgba.as_chunks::<4>().0.iter().flat_map(|&[red, green, blue, _]| [red, green, blue]).collect()
 }
 
@@ -245,6 +241,9 @@ mod tests {
             Err(DecodeError::TooLarge { .. } | DecodeError::Damaged { .. })
         ));
         assert!(matches!(decode(&png(5_000, 5_000)), Err(DecodeError::Damaged { .. })));
+        let strip = DecodeError::TooLarge { width: 1, height: 25_000_000 };
+        assert_eq!(decode(&png(1, 25_000_000)).unwrap_err(), strip);
+        assert!(matches!(decode(&png(65_535, 1)), Err(DecodeError::Damaged { .. })));
         // SOF0 of 65,500 x 65,500.
         let mut jpeg =
             b"\xff\xd8\xff\xc0\0\x11\x08\xff\xdc\xff\xdc\x03\x01\x22\0\x02\x11\x01\x03\x11\x01".to_vec();

@@ -18,6 +18,7 @@ mod preprocessor_config;
 mod resample;
 #[cfg(test)]
 mod vectors;
+mod webp;
 
 pub use decode::{DecodeError, Format, MAX_PIXELS, decode};
 pub use preprocess::Preprocessor;
