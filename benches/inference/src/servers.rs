@@ -14,7 +14,7 @@ use crate::texts;
 
 pub(crate) const CLIENTS: [usize; 4] = [1, 8, 32, 64];
 
-/// The same model in bf16, where the exporter was asked for it.
+/// The same model in bf16, where the exporter was asked for it and the CPU has instructions for it.
 const HALF: &str = "model.bf16.pt";
 
 /// What is known of a server.
@@ -50,7 +50,7 @@ pub(crate) fn measure(plan: &Plan, model: &Path) -> anyhow::Result<Table> {
     let file = tempfile::NamedTempFile::new()?;
     serde_json::to_writer(&file, &texts)?;
     let mut table = Table { bare: Vec::new(), rows: Vec::new() };
-    let has_half = model.join(HALF).is_file();
+    let has_half = model.join(HALF).is_file() && cpu_computes_bf16();
     for (name, module) in [("the bare model", "model.pt"), ("the bare model, bf16", HALF)] {
         if module == HALF && !has_half {
             continue;
@@ -70,6 +70,12 @@ pub(crate) fn measure(plan: &Plan, model: &Path) -> anyhow::Result<Table> {
         table.round(plan, model, &texts, &expected)?;
     }
     Ok(table)
+}
+
+/// Without these instructions libtorch computes bf16 several times slower than fp32, which nobody would use.
+fn cpu_computes_bf16() -> bool {
+    let flags = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
+    flags.split_whitespace().any(|flag| matches!(flag, "avx512_bf16" | "amx_bf16"))
 }
 
 impl Table {

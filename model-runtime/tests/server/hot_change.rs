@@ -408,30 +408,59 @@ mod command {
     }
 }
 
+/// As a test it takes seconds. `SWAPS=1000 cargo test --release -p model-runtime --test server memory -- --nocapture` is the long run, which prints the memory as
+/// it goes; `SWAP_MODEL=ner` names another model than the tiny one.
 mod memory {
     use super::*;
+    use std::time::Instant;
 
     /// So many swaps before the growth is measured: the allocator's arenas and libtorch's caches fill in the first ones.
     const SETTLING: usize = 10;
     const SWAPS: usize = 40;
     /// Of a leak of one tiny model a swap (2.6 MB), 40 swaps would leave 100 MiB.
     const GROWTH: u64 = 16 << 10;
+    const CLIENTS: usize = 2;
 
-    #[test]
-    fn models_that_were_swapped_out_leave_no_memory_behind() {
-        let tiny = other_model("tiny");
-        let other = other_version(&tiny, "2");
-        let server = Changeable::of(&tiny, &[]);
+    /// Asks until it is told to stop; how long each answer took. Anything but an answer is a panic.
+    async fn ask(url: String, stop: Arc<AtomicBool>) -> Vec<Duration> {
+        let (http, mut times) = (reqwest::Client::new(), Vec::new());
+        while !stop.load(Ordering::SeqCst) {
+            let began = Instant::now();
+            let answer = http.post(&url).json(&json!({"inputs": "Zoë Müller lives in Berlin."})).send().await.unwrap();
+            assert_eq!(answer.status(), 200, "{}", answer.text().await.unwrap());
+            times.push(began.elapsed());
+        }
+        times
+    }
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn models_that_were_swapped_out_leave_no_memory_behind_and_no_request_fails() {
+        let swaps = std::env::var("SWAPS").map_or(SWAPS, |count| count.parse().expect("a number"));
+        let model = std::env::var("SWAP_MODEL").map_or_else(|_| other_model("tiny"), |name| other_model(&name));
+        let other = other_version(&model, "2");
+        let server = Changeable::of(&model, &[]);
+        let (stop, mut clients) = (Arc::new(AtomicBool::new(false)), tokio::task::JoinSet::new());
+        for _ in 0..CLIENTS {
+            clients.spawn(ask(format!("{}/predict", server.server.url), Arc::clone(&stop)));
+        }
         let mut settled = 0;
-        for swap in 0..SETTLING + SWAPS {
+        for swap in 0..SETTLING + swaps {
+            let now = resident_kib(server.server.pid());
             if swap == SETTLING {
-                settled = resident_kib(server.server.pid());
+                settled = now;
+            }
+            if swap % swaps.div_ceil(20) == 0 {
+                println!("{swap:>6} swaps  {now:>8} KiB");
             }
             let settings = if swap % 2 == 0 { json!({"model_path": other.path()}) } else { json!({}) };
-            let answer = server.apply(&settings);
+            let answer = tokio::task::block_in_place(|| server.apply(&settings));
             assert_eq!(answer["outcome"], "swapped", "{answer}");
         }
         let after = resident_kib(server.server.pid());
-        assert!(after < settled + GROWTH, "{settled} KiB after {SETTLING} swaps, {after} after {SWAPS} more");
+        stop.store(true, Ordering::SeqCst);
+        let mut times = clients.join_all().await.concat();
+        times.sort_unstable();
+        println!("{} requests meanwhile, the slowest {:?}, p99 {:?}", times.len(), times[times.len() - 1], times[times.len() * 99 / 100]);
+        assert!(after < settled + GROWTH, "{settled} KiB after {SETTLING} swaps, {after} after {swaps} more");
     }
 }
