@@ -74,6 +74,10 @@ pub struct Tunables {
     pub body_limit: usize,
 }
 
+/// Samples that wait, unless told otherwise.
+const QUEUE: usize = 512;
+/// The same of images: decoded for a model that sees 224 x 224 pixels, so many take 77 MB, and seconds on a CPU.
+const IMAGE_QUEUE: usize = 128;
 /// Bodies of texts, unless told otherwise.
 const BODY_LIMIT: usize = 2 << 20;
 /// Bodies with images: a photograph of 7 MiB in Base64.
@@ -117,7 +121,7 @@ impl Tunables {
         let tunables = Self {
             running,
             batching,
-            max_queue: count(args.max_queue, file.max_queue).unwrap_or(512),
+            max_queue: count(args.max_queue, file.max_queue).unwrap_or(QUEUE),
             request_timeout: timeout.map_or(Duration::from_secs(30), |span| span.0),
             body_limit: args.body_limit.or(file.body_limit).map_or(BODY_LIMIT, |size| size.0),
         };
@@ -132,11 +136,15 @@ impl Tunables {
 
     /// Changes what the model's form decides unless a flag or a key does.
     pub fn suit(&mut self, args: &ServeArgs, file: &RuntimeToml, form: &Form) {
+        let (body_limit, max_queue) = match form {
+            Form::Text(_) | Form::Tensors(_) => (BODY_LIMIT, QUEUE),
+            Form::Image(_) => (IMAGE_BODY_LIMIT, IMAGE_QUEUE),
+        };
         if args.body_limit.or(file.body_limit).is_none() {
-            self.body_limit = match form {
-                Form::Text(_) | Form::Tensors(_) => BODY_LIMIT,
-                Form::Image(_) => IMAGE_BODY_LIMIT,
-            };
+            self.body_limit = body_limit;
+        }
+        if args.max_queue.or(file.max_queue).is_none() {
+            self.max_queue = max_queue;
         }
     }
 

@@ -9,6 +9,9 @@ use std::time::{Duration, Instant};
 /// A forward that takes longer than this hangs: the longest one takes seconds even on a slow CPU.
 const STUCK_AFTER: Duration = Duration::from_secs(120);
 
+/// How much a batch weighs in the mean of the time that a sample takes: one in so many.
+const PACE_OVER: u32 = 16;
+
 /// The last thing that went wrong inside the model.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LastError {
@@ -29,6 +32,8 @@ struct State {
     last_error: Option<LastError>,
     failed_batches: u64,
     threads: Vec<Thread>,
+    /// What a thread needs for a sample, in the mean of the latest batches.
+    sample_time: Option<Duration>,
 }
 
 #[derive(Debug, Clone)]
@@ -41,7 +46,7 @@ impl Condition {
     /// Threads that are able until proven otherwise.
     pub fn new(threads: usize) -> Self {
         let threads = vec![Thread { able: true, busy_since: None }; threads];
-        Self { state: Mutex::new(State { last_error: None, failed_batches: 0, threads }) }
+        Self { state: Mutex::new(State { last_error: None, failed_batches: 0, threads, sample_time: None }) }
     }
 
     /// The last error, if there ever was one.
@@ -99,6 +104,22 @@ impl Condition {
         }
     }
 
+    /// A thread has answered so many samples in this time.
+    pub(super) fn record_pace(&self, samples: usize, time: Duration) {
+        let Ok(samples @ 1..) = u32::try_from(samples) else { return };
+        let (now, mut state) = (time / samples, self.lock());
+        state.sample_time =
+            Some(state.sample_time.map_or(now, |mean| (mean * (PACE_OVER - 1) + now) / PACE_OVER));
+    }
+
+    /// How long so many waiting samples will take, as far as can be told from the latest ones; `None` before the first.
+    pub fn drain_time(&self, samples: usize) -> Option<Duration> {
+        let state = self.lock();
+        let able = state.threads.iter().filter(|thread| thread.able).count().max(1);
+        let rounds = u32::try_from(samples.div_ceil(able)).unwrap_or(u32::MAX);
+        Some(state.sample_time?.saturating_mul(rounds))
+    }
+
     pub(super) fn record_error(&self, message: &str, at: Instant) {
         let mut state = self.lock();
         state.failed_batches += 1;
@@ -132,6 +153,21 @@ mod tests {
         condition.set_able(0, true);
         assert_eq!(condition.inability(), None);
         assert_eq!(condition.last_error().unwrap().message, "boom");
+    }
+
+    #[test]
+    fn how_long_a_queue_takes_is_told_from_the_latest_batches() {
+        let condition = Condition::new(2);
+        let milliseconds = Duration::from_millis;
+        assert_eq!(condition.drain_time(100), None);
+        condition.record_pace(8, milliseconds(80));
+        condition.record_pace(0, milliseconds(80));
+        assert_eq!(condition.drain_time(100), Some(milliseconds(500)), "10 ms each, two at a time");
+        condition.set_able(0, false);
+        assert_eq!(condition.drain_time(100), Some(milliseconds(1000)));
+        (0..200).for_each(|_| condition.record_pace(1, milliseconds(20)));
+        let slower = condition.drain_time(100).unwrap();
+        assert!(slower > milliseconds(1990) && slower <= milliseconds(2000), "{slower:?}");
     }
 
     #[test]

@@ -112,6 +112,7 @@ impl Worker {
             self.metrics.observe_batch(&rows);
             match result {
                 Ok(outputs) => {
+                    self.condition.record_pace(waiting.len(), inference_time);
                     for (job, output) in waiting.into_iter().zip(outputs) {
                         let passed = Passage { started, inference_time, batch };
                         reply(job, passed, Ok(output));

@@ -78,7 +78,7 @@ pub(super) fn reserve(serving: &Serving, samples: usize) -> Result<Reservation<J
             "the request has {samples} inputs, but only {capacity} can ever wait at once; send fewer at a time (--max-queue)"
         )));
     }
-    queue.reserve(samples).map_err(overloaded)
+    queue.reserve(samples).map_err(|full| overloaded(serving, full))
 }
 
 /// Does the work for a prediction request and counts it.
@@ -150,11 +150,12 @@ async fn run<A: Send + 'static>(
     Ok(response)
 }
 
-/// How soon to come again: a queue of this length drains in about this time on a slow CPU (5 ms a text), at least 1 s.
-fn overloaded(full: Full) -> ApiError {
+/// How soon to come again: when the queue, at the pace of the latest batches, will be empty; 1 to 60 s.
+fn overloaded(serving: &Serving, full: Full) -> ApiError {
     let Full { depth, capacity } = full;
-    let retry_after = u64::try_from(depth.div_ceil(200)).unwrap_or(u64::MAX).clamp(1, 60);
-    ApiError::Overloaded { depth, capacity, retry_after }
+    let seconds =
+        serving.engine.condition().drain_time(depth).map_or(1, |time| time.as_secs_f64().ceil() as u64);
+    ApiError::Overloaded { depth, capacity, retry_after: seconds.clamp(1, 60) }
 }
 
 fn add_times(response: &mut Response, times: Times) {

@@ -68,7 +68,7 @@ pub enum DecodeError {
     UnknownFormat,
     /// Told by the header; nothing was decoded.
     #[error(
-        "is {width} x {height} pixels; {MAX_PIXELS} in all and {MAX_EDGE} along an edge are possible, send it smaller"
+        "is {width} x {height} pixels; at most {MAX_PIXELS} in all and {MAX_EDGE} along an edge are decoded; send it smaller"
     )]
     TooLarge {
         /// Pixels in a row.

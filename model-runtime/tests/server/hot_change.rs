@@ -426,7 +426,8 @@ mod memory {
         let (http, mut times) = (reqwest::Client::new(), Vec::new());
         while !stop.load(Ordering::SeqCst) {
             let began = Instant::now();
-            let answer = http.post(&url).json(&json!({"inputs": "Zoë Müller lives in Berlin."})).send().await.unwrap();
+            let answer =
+                http.post(&url).json(&json!({"inputs": "Zoë Müller lives in Berlin."})).send().await.unwrap();
             assert_eq!(answer.status(), 200, "{}", answer.text().await.unwrap());
             times.push(began.elapsed());
         }
@@ -436,7 +437,8 @@ mod memory {
     #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
     async fn models_that_were_swapped_out_leave_no_memory_behind_and_no_request_fails() {
         let swaps = std::env::var("SWAPS").map_or(SWAPS, |count| count.parse().expect("a number"));
-        let model = std::env::var("SWAP_MODEL").map_or_else(|_| other_model("tiny"), |name| other_model(&name));
+        let model =
+            std::env::var("SWAP_MODEL").map_or_else(|_| other_model("tiny"), |name| other_model(&name));
         let other = other_version(&model, "2");
         let server = Changeable::of(&model, &[]);
         let (stop, mut clients) = (Arc::new(AtomicBool::new(false)), tokio::task::JoinSet::new());
@@ -460,7 +462,12 @@ mod memory {
         stop.store(true, Ordering::SeqCst);
         let mut times = clients.join_all().await.concat();
         times.sort_unstable();
-        println!("{} requests meanwhile, the slowest {:?}, p99 {:?}", times.len(), times[times.len() - 1], times[times.len() * 99 / 100]);
+        println!(
+            "{} requests meanwhile, the slowest {:?}, p99 {:?}",
+            times.len(),
+            times[times.len() - 1],
+            times[times.len() * 99 / 100]
+        );
         assert!(after < settled + GROWTH, "{settled} KiB after {SETTLING} swaps, {after} after {swaps} more");
     }
 }

@@ -1,4 +1,4 @@
-//! `check`: loads the model as `serve` would, runs it on example sentences, prints what it found.
+//! Example inputs go through a model: its own, or general ones where it brings none.
 
 use std::io::{self, Write};
 use std::time::{Duration, Instant};
@@ -6,13 +6,10 @@ use std::time::{Duration, Instant};
 use ::image::{Rgb, RgbImage};
 
 use crate::backend::{Array, Backend as _, Output, Rows, Sample, TorchScript};
-use crate::config::cli::{CheckArgs, LogFormat};
-use crate::config::{Running, RuntimeToml};
 use crate::exit::{Exit, Failure};
 use crate::image::{Preprocessor, decode};
-use crate::loading::{LoadedModel, Reader, load};
-use crate::logging;
-use crate::model::{Description, Form, TensorSpec};
+use crate::loading::{LoadedModel, Reader};
+use crate::model::{Form, TensorSpec};
 use crate::task::classification::{Scored, classify};
 use crate::task::feature_extraction::{Features, features};
 use crate::task::token_classification::{Classifier, Entity};
@@ -27,49 +24,21 @@ const LABELS_SHOWN: usize = 3;
 /// Of a vector, its first numbers.
 const NUMBERS_SHOWN: usize = 4;
 
-/// Checks a model directory and prints the findings on standard output.
-pub fn check(args: &CheckArgs) -> Result<Exit, Failure> {
-    let usage = |message: String| Failure { exit: Exit::Usage, message };
-    logging::start(LogFormat::Text, "warn").map_err(usage)?;
-    let file = RuntimeToml::read(&args.model.model).map_err(|error| Failure::new(Exit::Usage, error))?;
-    let running = Running::merge(&args.model, &file);
-    let unusable = |error| Failure::new(Exit::Model, error);
-    let description = Description::read(&args.model.model, &file, &running).map_err(unusable)?;
-    let began = Instant::now();
-    let (model, backends) = load(description, &running).map_err(unusable)?;
-    // Each device has run its trial; the examples are the same on all.
-    let backend = backends.first().ok_or_else(|| failed("any")("there is no device".to_owned()))?;
-    let examples = run_examples(&model, backend)?;
-    let report = Report { model: &model, load_time: began.elapsed(), examples };
-    match report.print(&mut io::stdout().lock()) {
-        Ok(()) => Ok(Exit::Done),
-        // The reader had enough (`check | head`).
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(Exit::Done),
-        Err(error) => Err(Failure::new(Exit::Internal, error)),
-    }
-}
-
 /// An example, and what the model made of it.
 pub(crate) struct Example {
     /// What was tried, for people.
-    title: String,
-    time: Duration,
-    found: Found,
+    pub(super) title: String,
+    pub(super) time: Duration,
+    pub(super) found: Found,
 }
 
 /// What the model made of an example.
-enum Found {
+pub(super) enum Found {
     Entities(Vec<Entity>),
     Labels(Vec<Scored>),
     Features(Features),
     /// Name, datatype and shape of each output.
     Arrays(Vec<String>),
-}
-
-struct Report<'a> {
-    model: &'a LoadedModel,
-    load_time: Duration,
-    examples: Vec<Example>,
 }
 
 /// Runs the model's own examples, or general ones where it has none; the error names the one that fails.
@@ -104,7 +73,7 @@ pub(crate) fn run_examples(model: &LoadedModel, backend: &TorchScript) -> Result
 }
 
 /// The failure of this example.
-fn failed(example: &str) -> impl Fn(String) -> Failure {
+pub(super) fn failed(example: &str) -> impl Fn(String) -> Failure {
     move |problem| Failure { exit: Exit::Model, message: format!("example {example}: {problem}") }
 }
 
@@ -200,92 +169,8 @@ fn shapes(form: &Form, output: &Output) -> Vec<String> {
     }
 }
 
-impl Report<'_> {
-    fn print(&self, out: &mut impl Write) -> io::Result<()> {
-        let description = &self.model.description;
-        let card = &description.card;
-        let shown: Vec<&str> = description.labels.iter().take(8).map(String::as_str).collect();
-        let more = if description.labels.len() > shown.len() { ", …" } else { "" };
-        let labels =
-            (!shown.is_empty()).then(|| format!("{} ({}{more})", description.labels.len(), shown.join(", ")));
-        let (how, value) = match description.task {
-            Task::TokenClassification { aggregation } => ("aggregation", aggregation.as_str().to_owned()),
-            Task::TextClassification { function } | Task::ImageClassification { function } => {
-                ("function", function.as_str().to_owned())
-            }
-            Task::FeatureExtraction { pooling, normalize } => {
-                let length = if normalize { ", normalised" } else { "" };
-                let columns = self.model.columns.unwrap_or_default();
-                ("pooling", format!("{}{length}, {columns} numbers", pooling.as_str()))
-            }
-            Task::Tensors => ("batched", description.form.takes_batches().to_string()),
-        };
-        let (max_length, vocabulary) = match &self.model.reader {
-            Reader::Text(tokenizer) => (Some(tokenizer.max_length()), Some(tokenizer.vocabulary_size())),
-            Reader::Image(_) | Reader::Tensors => (None, None),
-        };
-        let image_size = match &self.model.reader {
-            Reader::Image(image) => Some(format!("{} x {} pixels", image.width(), image.height())),
-            Reader::Text(_) | Reader::Tensors => None,
-        };
-        let tokens = |count: usize| format!("{count} tokens");
-        let facts = [
-            ("model", Some(description.name().to_owned())),
-            ("version", card.version.clone()),
-            ("license", card.license.clone()),
-            ("attribution", card.attribution.clone()),
-            ("directory", Some(description.dir.display().to_string())),
-            ("task", Some(description.task.kind().as_str().to_owned())),
-            ("labels", labels),
-            ("inputs", Some(description.form.inputs().join(", "))),
-            ("image size", image_size),
-            ("max length", max_length.map(tokens)),
-            ("vocabulary", vocabulary.map(tokens)),
-            (how, Some(value)),
-            ("device", Some(self.model.devices.to_string())),
-            ("precision", Some(self.model.precision.to_string())),
-            ("libtorch", Some(env!("PILOTLIGHT_TORCH_VERSION").to_owned())),
-            ("loaded in", Some(format!("{:.2} s, warm-up included", self.load_time.as_secs_f64()))),
-        ];
-        for (name, value) in facts {
-            if let Some(value) = value {
-                writeln!(out, "{name:<12} {value}")?;
-            }
-        }
-        for example in &self.examples {
-            let milliseconds = example.time.as_secs_f64() * 1e3;
-            writeln!(out, "\n{}  {milliseconds:.1} ms", example.title)?;
-            example.found.print(out)?;
-        }
-        writeln!(
-            out,
-            "\nok: the model runs and {} of {} examples have {}",
-            self.found(),
-            self.examples.len(),
-            self.what()
-        )
-    }
-
-    fn found(&self) -> usize {
-        let is_something = |found: &Found| match found {
-            Found::Entities(entities) => !entities.is_empty(),
-            Found::Labels(_) | Found::Features(_) | Found::Arrays(_) => true,
-        };
-        self.examples.iter().filter(|example| is_something(&example.found)).count()
-    }
-
-    fn what(&self) -> &'static str {
-        match self.model.description.task {
-            Task::TokenClassification { .. } => "entities",
-            Task::TextClassification { .. } | Task::ImageClassification { .. } => "a label",
-            Task::FeatureExtraction { .. } => "a vector",
-            Task::Tensors => "outputs",
-        }
-    }
-}
-
 impl Found {
-    fn print(&self, out: &mut impl Write) -> io::Result<()> {
+    pub(super) fn print(&self, out: &mut impl Write) -> io::Result<()> {
         match self {
             Self::Entities(entities) => print_entities(entities, out),
             Self::Labels(labels) => {
