@@ -1,13 +1,16 @@
 //! What each setting of the batching does to throughput and to the slowest answers, the others being as they are by default.
+//!
+//! Machines have moods that last for seconds and are larger than most of these differences. So a server with the default settings runs beside each other one,
+//! they are asked in turns of a second, and what is drawn is a part of the default's.
 
 use std::path::Path;
 
 use crate::answers::{self, Entity};
 use crate::contender::Contender;
+use crate::figures::Figures;
 use crate::load;
 use crate::plan::Plan;
 use crate::plot::{self, Panel};
-use crate::point::Point;
 use crate::server::Server;
 use crate::texts;
 
@@ -39,10 +42,10 @@ fn sweeps() -> Vec<Sweep> {
         (value.to_owned(), ["--instances", instances, "--threads", threads].map(str::to_owned).to_vec())
     });
     vec![
-        flag("--max-batch-tokens", "256", &["32", "64", "128", "256", "512", "1024", "2048"]),
-        flag("--max-batch-padding", "6", &["0", "2", "4", "6", "12", "24", "64", "256"]),
-        flag("--max-batch-size", "32", &["1", "2", "4", "8", "16", "32"]),
-        flag("--max-batch-delay", "0ms", &["0ms", "2ms", "5ms", "10ms", "20ms", "50ms"]),
+        flag("--max-batch-tokens", "256", &["32", "64", "128", "256", "512", "2048"]),
+        flag("--max-batch-padding", "6", &["0", "2", "6", "12", "24", "256"]),
+        flag("--max-batch-size", "32", &["1", "2", "4", "8", "32"]),
+        flag("--max-batch-delay", "0ms", &["0ms", "5ms", "20ms", "50ms"]),
         Sweep {
             title: "--instances × --threads",
             values: threads.to_vec(),
@@ -52,60 +55,110 @@ fn sweeps() -> Vec<Sweep> {
     ]
 }
 
-/// For each value of a setting and each number of clients: requests/s, and p99 in milliseconds.
+/// For each value of a setting and each number of clients: requests/s and p99, in percent of the default's.
 type Curve = Vec<[(f64, f64); CLIENTS.len()]>;
+
+/// What one of two servers, asked in turns, did with a number of clients.
+#[derive(Default)]
+struct Side {
+    per_second: Figures<f64>,
+    /// Of all turns, in nanoseconds.
+    latencies: Figures,
+}
+
+/// A server whose answers are looked at.
+struct Asked<'a> {
+    server: Server,
+    name: &'a str,
+    expected: &'a [Vec<Entity>],
+}
 
 /// Measures every value, prints the figures and draws the picture.
 pub(crate) fn measure(plan: &Plan, model: &Path, picture: &Path) -> anyhow::Result<()> {
     let texts = texts::all();
-    let expected = Server::start(Contender::Ours, plan, model, &texts, &[])?.answers()?;
+    let start = |flags: &[&str]| Server::start(Contender::Ours, plan, model, &texts, flags);
+    let expected = start(&[])?.answers()?;
+    let default = Asked { server: start(&[])?, name: "the default", expected: &expected };
+    let mut defaults: [Side; CLIENTS.len()] = Default::default();
     let mut panels = Vec::new();
     print_head();
     for sweep in sweeps() {
-        let curve = sweep.measure(plan, model, &texts, &expected)?;
-        sweep.print(&curve);
+        let mut curve = Curve::new();
+        for (value, flags) in &sweep.values {
+            let at = if value == sweep.default {
+                [(100.0, 100.0); CLIENTS.len()]
+            } else {
+                let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
+                let other = Asked { server: start(&flags)?, name: value, expected: &expected };
+                compare(plan, &default, &other, &mut defaults)?
+            };
+            sweep.print(value, &at);
+            curve.push(at);
+        }
         panels.push(sweep.panel(&curve));
     }
-    let names = CLIENTS.map(|clients| format!("{clients} client{}", if clients == 1 { "" } else { "s" }));
+    let names: Vec<String> =
+        CLIENTS.iter().zip(&defaults).map(|(clients, side)| side.name(*clients)).collect();
+    print_names(&names);
     std::fs::write(picture, plot::draw(&panels, &names))?;
     Ok(())
 }
 
-impl Sweep {
-    fn measure(
-        &self,
-        plan: &Plan,
-        model: &Path,
-        texts: &[String],
-        expected: &[Vec<Entity>],
-    ) -> anyhow::Result<Curve> {
-        let mut points: Vec<[Point; CLIENTS.len()]> =
-            self.values.iter().map(|_| Default::default()).collect();
+/// Both in turns, with each number of clients.
+fn compare(
+    plan: &Plan,
+    default: &Asked<'_>,
+    other: &Asked<'_>,
+    defaults: &mut [Side; CLIENTS.len()],
+) -> anyhow::Result<[(f64, f64); CLIENTS.len()]> {
+    let mut found = [(0.0, 0.0); CLIENTS.len()];
+    for ((clients, found), overall) in CLIENTS.into_iter().zip(&mut found).zip(defaults) {
+        let (mut ratios, mut one, mut two) = (Figures::default(), Side::default(), Side::default());
         for _ in 0..plan.rounds {
-            for ((_, flags), points) in self.values.iter().zip(&mut points) {
-                let flags: Vec<&str> = flags.iter().map(String::as_str).collect();
-                let server = Server::start(Contender::Ours, plan, model, texts, &flags)?;
-                for (clients, point) in CLIENTS.into_iter().zip(points) {
-                    let turn = load::turn(server.target(), clients, plan.turn, || server.cpu_seconds())?;
-                    if let Some(difference) = answers::compare(&turn.answers, expected)?.first_difference {
-                        anyhow::bail!("{flags:?} answers wrongly: {difference}");
-                    }
-                    point.add(&turn);
-                }
-            }
+            let (before, after) =
+                (default.turn(plan, clients, &mut one)?, other.turn(plan, clients, &mut two)?);
+            ratios.add(100.0 * after / before);
+            overall.per_second.add(before);
         }
-        #[expect(clippy::cast_precision_loss, reason = "milliseconds to be drawn")]
-        let medians = |point: &Point| (point.per_second.median(), point.p99.median() as f64 / 1e6);
-        Ok(points.iter().map(|at| at.each_ref().map(medians)).collect())
+        *found = (ratios.median(), 100.0 * two.p99() / one.p99());
+        overall.latencies.append(one.latencies);
+    }
+    Ok(found)
+}
+
+impl Asked<'_> {
+    /// Requests a second.
+    fn turn(&self, plan: &Plan, clients: usize, side: &mut Side) -> anyhow::Result<f64> {
+        let turn = load::turn(self.server.target(), clients, plan.turn, || self.server.cpu_seconds())?;
+        if let Some(difference) = answers::compare(&turn.answers, self.expected)?.first_difference {
+            anyhow::bail!("{} answers wrongly: {difference}", self.name);
+        }
+        let per_second = turn.per_second();
+        side.latencies.append(turn.latencies);
+        Ok(per_second)
+    }
+}
+
+impl Side {
+    /// In milliseconds.
+    #[expect(clippy::cast_precision_loss, reason = "milliseconds to be drawn")]
+    fn p99(&self) -> f64 {
+        self.latencies.percentile(99) as f64 / 1e6
     }
 
+    /// What the default did, for the legend.
+    fn name(&self, clients: usize) -> String {
+        let plural = if clients == 1 { "" } else { "s" };
+        format!("{clients} client{plural} (100 % = {:.0}/s, {:.0} ms)", self.per_second.median(), self.p99())
+    }
+}
+
+impl Sweep {
     #[expect(clippy::print_stdout, reason = "the figures of the picture")]
-    fn print(&self, curve: &Curve) {
-        for ((value, _), at) in self.values.iter().zip(curve) {
-            let column =
-                |of: fn(&(f64, f64)) -> f64| columns(at.each_ref().map(|point| format!("{:.0}", of(point))));
-            println!("{:26} {value:>7} {} {}", self.title, column(|point| point.0), column(|point| point.1));
-        }
+    fn print(&self, value: &str, at: &[(f64, f64); CLIENTS.len()]) {
+        let column =
+            |of: fn(&(f64, f64)) -> f64| columns(at.each_ref().map(|point| format!("{:.0}", of(point))));
+        println!("{:26} {value:>7} {} {}", self.title, column(|point| point.0), column(|point| point.1));
     }
 
     fn panel(self, curve: &Curve) -> Panel {
@@ -120,10 +173,18 @@ impl Sweep {
     }
 }
 
+#[expect(clippy::print_stdout, reason = "what the percentages are of")]
+fn print_names(names: &[String]) {
+    names.iter().for_each(|name| println!("{name}"));
+}
+
 #[expect(clippy::print_stdout, reason = "as above")]
 fn print_head() {
     let clients = || columns(CLIENTS.map(|clients| format!("at {clients}")));
-    println!("{:26} {:>7} {:>26} {:>26}", "", "", "requests/s", "p99, ms");
+    println!(
+        "{:26} {:>7} {:>30} {:>30}",
+        "", "", "requests/s, % of the default's", "p99, % of the default's"
+    );
     println!("{:26} {:>7} {} {}", "setting", "value", clients(), clients());
 }
 

@@ -11,6 +11,11 @@ impl<T: PartialOrd + Copy + Default> Figures<T> {
         self.samples.push(sample);
     }
 
+    /// Those of another, too.
+    pub(crate) fn append(&mut self, mut other: Self) {
+        self.samples.append(&mut other.samples);
+    }
+
     /// The sample that so many of a hundred are not above; nothing is in between.
     pub(crate) fn percentile(&self, hundredths: usize) -> T {
         let mut sorted = self.samples.clone();

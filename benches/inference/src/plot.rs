@@ -11,7 +11,7 @@ pub(crate) struct Panel {
     pub(crate) default: Option<usize>,
     /// Whether neighbours are joined by a line.
     pub(crate) ordered: bool,
-    /// For each series and value: requests/s, and p99 in milliseconds.
+    /// For each series and value: requests/s and p99, in percent of the default's.
     pub(crate) series: Vec<Vec<(f64, f64)>>,
 }
 
@@ -44,7 +44,14 @@ impl Scale {
             .find(|step| high / step <= 6.0)
             .unwrap_or(high);
         let marks = (0..=6).map(|mark| f64::from(mark) * step).filter(|mark| *mark <= high).collect();
-        Self { title: "requests/s", of: |point| point.0, low: 0.0, high, marks, logarithmic: false }
+        Self {
+            title: "requests/s, % of the default's",
+            of: |point| point.0,
+            low: 0.0,
+            high,
+            marks,
+            logarithmic: false,
+        }
     }
 
     fn slowest(panels: &[Panel]) -> Self {
@@ -54,7 +61,7 @@ impl Scale {
         let high = greatest(panels, of) * 1.3;
         let marks = (-2..5).flat_map(|power| [1.0, 2.0, 5.0].map(|digit| digit * 10_f64.powi(power)));
         let marks = marks.filter(|mark| (low..=high).contains(mark)).collect();
-        Self { title: "p99, ms (logarithmic)", of, low, high, marks, logarithmic: true }
+        Self { title: "p99, % of the default's (logarithmic)", of, low, high, marks, logarithmic: true }
     }
 
     /// How far up a value is, in pixels from the bottom of a panel.
@@ -80,7 +87,7 @@ pub(crate) fn draw(panels: &[Panel], names: &[String]) -> String {
          <rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n"
     );
     for (place, (name, colour)) in names.iter().zip(COLOURS).enumerate() {
-        let x = LEFT + float(place) * 90.0;
+        let x = LEFT + float(place) * 250.0;
         push(
             &mut svg,
             format_args!(
@@ -89,7 +96,7 @@ pub(crate) fn draw(panels: &[Panel], names: &[String]) -> String {
             ),
         );
     }
-    let x = LEFT + float(names.len()) * 90.0;
+    let x = LEFT + float(names.len()) * 250.0;
     push(
         &mut svg,
         format_args!(
