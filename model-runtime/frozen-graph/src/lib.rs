@@ -27,7 +27,7 @@ unsafe extern "C" {
 /// The weights take as much memory as before, but for a moment, in which there are both. Other methods than `forward` are gone.
 ///
 /// # Errors
-/// It cannot be frozen (`forward` changes an attribute, say): what libtorch said. Then it is as it was.
+/// It cannot be frozen (it is in training mode, say): what libtorch said. Then it is as it was.
 pub fn pack(module: &mut CModule) -> Result<u64, String> {
     let mut layers = 0;
     let mut message: [c_char; MESSAGE_ROOM] = [0; MESSAGE_ROOM];
