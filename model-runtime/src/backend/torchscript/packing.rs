@@ -107,7 +107,7 @@ mod tests {
             [1, 2, 77].map(|rows| Tensor::randn([rows, 300], (Kind::Float, tch::Device::Cpu)).to_kind(kind));
         let before = inputs.each_ref().map(|x| module.forward_ts(&[x]).unwrap());
         let layers = frozen_graph::pack(&mut module).unwrap();
-        // Twice, because the second run is of the optimised graph.
+        // More than once, because later runs are of the optimised graph.
         let difference = |(x, before): (&Tensor, &Tensor)| {
             let after = [(); 3].map(|()| module.forward_ts(&[x]).unwrap());
             after.map(|after| (before - after).abs().max().double_value(&[])).into_iter().fold(0.0, f64::max)
